@@ -1,1 +1,3 @@
-//! x
+//! The agent on a home's access point.
+
+pub mod dscp;
