@@ -28,7 +28,7 @@ impl fmt::Display for Dscp {
             value if value % 8 == 0 => f.pad(&format!("CS{}", value / 8)),
             1 => f.pad("LE"),   // RFC 8622
             44 => f.pad("VA"),  // RFC 5865
-            45 => f.pad("NQB"), // RFC 9956
+            45 => f.pad("NQB"), // the IETF's Non-Queue-Building PHB
             46 => f.pad("EF"),  // RFC 3246
             // RFC 2597 §6: AFxy is 8x + 2y.
             value @ (10 | 12 | 14 | 18 | 20 | 22 | 26 | 28 | 30 | 34 | 36 | 38) => {

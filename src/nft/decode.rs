@@ -1,0 +1,190 @@
+//! Reads what the kernel dumps. Safe Rust: a message is bytes until proven otherwise.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use qod_wire::Counters;
+
+use super::map::Map;
+use super::message;
+use super::socket::attributes;
+use super::table::DscpChain;
+use super::{Error, TABLE};
+use crate::flow::Match;
+use crate::ruleset::Held;
+
+// Attribute types of `linux/netfilter/nf_tables.h`.
+const NFTA_TABLE_USERDATA: u16 = 6;
+const NFTA_CHAIN_TABLE: u16 = 1;
+const NFTA_CHAIN_NAME: u16 = 3;
+const NFTA_SET_ELEM_LIST_ELEMENTS: u16 = 3;
+const NFTA_LIST_ELEM: u16 = 1;
+const NFTA_SET_ELEM_KEY: u16 = 1;
+const NFTA_SET_ELEM_DATA: u16 = 2;
+const NFTA_SET_ELEM_EXPIRATION: u16 = 5;
+const NFTA_SET_ELEM_USERDATA: u16 = 6;
+const NFTA_SET_ELEM_EXPR: u16 = 7;
+const NFTA_SET_ELEM_KEY_END: u16 = 10;
+const NFTA_DATA_VALUE: u16 = 1;
+const NFTA_DATA_VERDICT: u16 = 2;
+const NFTA_VERDICT_CHAIN: u16 = 2;
+const NFTA_EXPR_DATA: u16 = 2;
+const NFTA_COUNTER_BYTES: u16 = 1;
+const NFTA_COUNTER_PACKETS: u16 = 2;
+
+/// At egress the kernel counts the Ethernet header too (measured on 6.1 and 6.18).
+pub(super) const ETHERNET_HEADER: u64 = 14;
+
+/// The comment of a table; empty if it has none.
+pub(super) fn table_comment(message: &[u8]) -> Result<String, Error> {
+    for attribute in attributes(message) {
+        if let (NFTA_TABLE_USERDATA, value) = attribute? {
+            return Ok(message::comment_text(value).unwrap_or_default().to_owned());
+        }
+    }
+    Ok(String::new())
+}
+
+/// The name of a chain, if it is one of this agent's table.
+pub(super) fn chain_name(message: &[u8]) -> Result<Option<String>, Error> {
+    let (mut ours, mut name) = (false, None);
+    for attribute in attributes(message) {
+        match attribute? {
+            (NFTA_CHAIN_TABLE, value) => ours = text(value) == Some(TABLE),
+            (NFTA_CHAIN_NAME, value) => name = text(value).map(str::to_owned),
+            _ => {}
+        }
+    }
+    Ok(name.filter(|_| ours))
+}
+
+/// The elements of a message of a dump.
+pub(super) fn elements(
+    message: &[u8],
+    mut each: impl FnMut(RawElement<'_>) -> Result<(), Error>,
+) -> Result<(), Error> {
+    for attribute in attributes(message) {
+        let (NFTA_SET_ELEM_LIST_ELEMENTS, list) = attribute? else { continue };
+        for element in attributes(list) {
+            if let (NFTA_LIST_ELEM, element) = element? {
+                each(RawElement::parse(element)?)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// An element as it was dumped.
+#[derive(Default)]
+pub(super) struct RawElement<'a> {
+    pub(super) key: &'a [u8],
+    key_end: Option<&'a [u8]>,
+    chain: Option<&'a str>,
+    expiration_millis: Option<u64>,
+    comment: Option<&'a str>,
+    counters: Counters,
+}
+
+impl<'a> RawElement<'a> {
+    fn parse(bytes: &'a [u8]) -> Result<Self, Error> {
+        let mut element = Self::default();
+        for attribute in attributes(bytes) {
+            match attribute? {
+                (NFTA_SET_ELEM_KEY, nest) => {
+                    element.key = find(nest, NFTA_DATA_VALUE)?.unwrap_or_default();
+                }
+                (NFTA_SET_ELEM_KEY_END, nest) => element.key_end = find(nest, NFTA_DATA_VALUE)?,
+                (NFTA_SET_ELEM_DATA, nest) => {
+                    if let Some(verdict) = find(nest, NFTA_DATA_VERDICT)? {
+                        element.chain = find(verdict, NFTA_VERDICT_CHAIN)?.and_then(text);
+                    }
+                }
+                (NFTA_SET_ELEM_EXPIRATION, value) => element.expiration_millis = Some(number(value)?),
+                (NFTA_SET_ELEM_USERDATA, value) => element.comment = message::comment_text(value),
+                (NFTA_SET_ELEM_EXPR, nest) => {
+                    if let Some(counter) = find(nest, NFTA_EXPR_DATA)? {
+                        element.counters = counters(counter)?;
+                    }
+                }
+                _ => {}
+            }
+        }
+        Ok(element)
+    }
+
+    /// The element as the agent understands it.
+    ///
+    /// Bytes are those of the IP layer.
+    pub(super) fn held(&self, map: Map) -> Result<(Match, Held), Error> {
+        let matches = map.decode(self.key, self.key_end).ok_or(Error::Foreign(map.name()))?;
+        let mut counters = self.counters;
+        if matches.way == crate::flow::Way::Down {
+            let headers = counters.packets.saturating_mul(ETHERNET_HEADER);
+            counters.bytes = counters.bytes.saturating_sub(headers);
+        }
+        let held = Held {
+            session: Arc::from(self.comment.unwrap_or_default()),
+            dscp: self.chain.and_then(DscpChain::dscp),
+            remaining: Duration::from_millis(self.expiration_millis.unwrap_or(u64::MAX)),
+            counters,
+        };
+        Ok((matches, held))
+    }
+}
+
+fn counters(bytes: &[u8]) -> Result<Counters, Error> {
+    let mut counters = Counters::default();
+    for attribute in attributes(bytes) {
+        match attribute? {
+            (NFTA_COUNTER_BYTES, value) => counters.bytes = number(value)?,
+            (NFTA_COUNTER_PACKETS, value) => counters.packets = number(value)?,
+            _ => {}
+        }
+    }
+    Ok(counters)
+}
+
+fn find(nest: &[u8], wanted: u16) -> Result<Option<&[u8]>, Error> {
+    for attribute in attributes(nest) {
+        let (kind, value) = attribute?;
+        if kind == wanted {
+            return Ok(Some(value));
+        }
+    }
+    Ok(None)
+}
+
+fn number(value: &[u8]) -> Result<u64, Error> {
+    let bytes = value.first_chunk().ok_or(Error::Malformed("a 64-bit number"))?;
+    Ok(u64::from_be_bytes(*bytes))
+}
+
+fn text(value: &[u8]) -> Option<&str> {
+    let end = value.iter().position(|byte| *byte == 0).unwrap_or(value.len());
+    std::str::from_utf8(value.get(..end)?).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn any_message_is_read_without_panic(bytes in prop::collection::vec(any::<u8>(), 0..256)) {
+            let _ = table_comment(&bytes);
+            let _ = chain_name(&bytes);
+            let _ = elements(&bytes, |element| {
+                for map in Map::all() {
+                    let _ = element.held(map);
+                }
+                Ok(())
+            });
+            if let Ok(element) = RawElement::parse(&bytes) {
+                for map in Map::all() {
+                    let _ = element.held(map);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,309 @@
+//! The ruleset in the kernel: nf_tables over netlink.
+//!
+//! Everything is in one table, `netdev qod`. Writing goes through libnftnl (`sys`), in one transaction
+//! at a time; reading back is safe Rust (`decode`).
+
+mod decode;
+mod expr;
+mod map;
+mod message;
+mod socket;
+mod sys;
+mod table;
+
+use std::collections::HashMap;
+use std::fmt;
+
+use nftnl::{Batch, MsgType, ProtoFamily};
+use nix::errno::Errno;
+
+use crate::flow::{Family, Way};
+use crate::ruleset::{Changes, CommitError, Element, Kernel, Layout, Part, Ruleset};
+use map::Map;
+use message::{Message, SetElement, Value};
+use socket::{DumpEnd, Socket};
+pub use table::MarkBits;
+
+/// The agent's table.
+const TABLE: &str = "qod";
+const FAMILY: ProtoFamily = ProtoFamily::NetDev;
+
+/// How often a dump is repeated when the ruleset changes under it.
+const DUMP_ATTEMPTS: usize = 8;
+
+/// What goes wrong between the agent and nf_tables.
+#[derive(Debug)]
+pub enum Error {
+    /// No socket to netfilter.
+    Open(Errno),
+    /// A request could not be sent.
+    Send(Errno),
+    /// An answer could not be read.
+    Receive(Errno),
+    /// The kernel refused to read something back.
+    Refused(Errno),
+    /// An answer is not what the kernel writes.
+    Malformed(&'static str),
+    /// A map of the agent's holds a key that no agent of this layout writes.
+    Foreign(&'static str),
+    /// The ruleset changed under each of several dumps.
+    Unsteady,
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Open(Errno::EPROTONOSUPPORT) => {
+                write!(f, "this kernel has no nf_tables (kmod-nft-core on OpenWrt)")
+            }
+            Self::Open(errno) => write!(f, "opening a netlink socket to nf_tables: {}", errno.desc()),
+            Self::Send(errno) => write!(f, "sending a request to nf_tables: {}", errno.desc()),
+            Self::Receive(errno) => write!(f, "reading an answer of nf_tables: {}", errno.desc()),
+            Self::Refused(Errno::EPERM) => write!(f, "{NOT_PERMITTED}"),
+            Self::Refused(errno) => write!(f, "reading back table {TABLE}: {}", errno.desc()),
+            Self::Malformed(what) => write!(f, "reading an answer of nf_tables: {what} is cut off"),
+            Self::Foreign(map) => write!(f, "map {map} of table {TABLE} holds a key of somebody else's"),
+            Self::Unsteady => write!(f, "reading back table {TABLE}: it changed each time"),
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
+const NOT_PERMITTED: &str = "changing nf_tables is not permitted: CAP_NET_ADMIN (or root) is needed";
+
+/// The kernel's nf_tables, in the network namespace of the thread that opened it.
+pub struct Nft {
+    socket: Socket,
+    bits: MarkBits,
+}
+
+impl Nft {
+    /// Opens the way to nf_tables; nothing is changed.
+    ///
+    /// # Errors
+    /// There is no nf_tables.
+    pub fn open(bits: MarkBits) -> Result<Self, Error> {
+        Ok(Self { socket: Socket::open()?, bits })
+    }
+
+    fn read(&mut self) -> Result<Option<Ruleset>, Error> {
+        let mut ruleset = Ruleset::default();
+        let table = socket::text_attribute(NFTA_TABLE_NAME, TABLE);
+        let mut comment = None;
+        self.socket.get(NFT_MSG_GETTABLE, false, &table, |message| {
+            comment = Some(decode::table_comment(message)?);
+            Ok(())
+        })?;
+        ruleset.layout = match comment {
+            None => return Ok(Some(ruleset)),
+            Some(comment) if comment == table::LAYOUT => Layout::Current,
+            Some(comment) => {
+                ruleset.layout = Layout::Other(comment);
+                return Ok(Some(ruleset));
+            }
+        };
+        let mut ends = vec![self.socket.get(NFT_MSG_GETCHAIN, true, &[], |message| {
+            if let Some(name) = decode::chain_name(message)? {
+                ruleset.dscps.extend(table::DscpChain::dscp(&name));
+                ruleset.hooks.extend(table::hook_of(&name));
+            }
+            Ok(())
+        })?];
+        for family in Family::ALL {
+            ends.push(self.dump(map::devices(family), |element| {
+                ruleset.devices.extend(address(element.key));
+                Ok(())
+            })?);
+        }
+        for map in Map::all() {
+            ends.push(self.dump(map.name(), |element| {
+                let (matches, held) = element.held(map)?;
+                ruleset.elements.insert(matches, held);
+                Ok(())
+            })?);
+        }
+        // A set that is gone was deleted meanwhile, with its table.
+        let whole = ends.iter().all(|end| *end == Some(DumpEnd::Whole));
+        Ok(whole.then_some(ruleset))
+    }
+
+    fn dump(
+        &mut self,
+        set: &str,
+        mut each: impl FnMut(decode::RawElement<'_>) -> Result<(), Error>,
+    ) -> Result<Option<DumpEnd>, Error> {
+        let mut attributes = socket::text_attribute(NFTA_SET_ELEM_LIST_TABLE, TABLE);
+        attributes.extend(socket::text_attribute(NFTA_SET_ELEM_LIST_SET, set));
+        self.socket.get(NFT_MSG_GETSETELEM, true, &attributes, |message| {
+            decode::elements(message, &mut each)
+        })
+    }
+}
+
+// `enum nf_tables_msg_types` and attribute types of `linux/netfilter/nf_tables.h`.
+const NFT_MSG_GETTABLE: u16 = 1;
+const NFT_MSG_GETCHAIN: u16 = 4;
+const NFT_MSG_GETSETELEM: u16 = 13;
+const NFTA_TABLE_NAME: u16 = 1;
+const NFTA_SET_ELEM_LIST_TABLE: u16 = 1;
+const NFTA_SET_ELEM_LIST_SET: u16 = 2;
+
+fn address(key: &[u8]) -> Option<std::net::IpAddr> {
+    let v4 = <[u8; 4]>::try_from(key).map(Into::into);
+    let v6 = <[u8; 16]>::try_from(key).map(Into::into);
+    v4.or(v6).ok()
+}
+
+impl Kernel for Nft {
+    type Error = Error;
+
+    fn observe(&mut self) -> Result<Ruleset, Error> {
+        for _ in 0..DUMP_ATTEMPTS {
+            if let Some(ruleset) = self.read()? {
+                return Ok(ruleset);
+            }
+        }
+        Err(Error::Unsteady)
+    }
+
+    fn commit(&mut self, changes: &Changes) -> Result<(), CommitError> {
+        self.transact(self.messages(changes))
+    }
+
+    fn clear(&mut self) -> Result<(), CommitError> {
+        let table = || Message::Table { comment: String::new() };
+        let what = || Part::Structure(format!("removing table {TABLE}"));
+        // Added first, so that removing it succeeds whether or not it is there.
+        self.transact(vec![(MsgType::Add, table(), what()), (MsgType::Del, table(), what())])
+    }
+}
+
+/// A message of a transaction, and what errors call it.
+type Step = (MsgType, Message, Part);
+
+impl Nft {
+    fn transact(&mut self, steps: Vec<Step>) -> Result<(), CommitError> {
+        let failed = |error: Error| CommitError::Failed(Box::new(error));
+        let mut batch = Batch::new();
+        let mut parts = HashMap::with_capacity(steps.len());
+        let last = steps.len().saturating_sub(1);
+        for (index, (verb, message, part)) in steps.into_iter().enumerate() {
+            parts.insert(sys::append(&mut batch, verb, &message, index == last), part);
+        }
+        let refused = self.socket.commit(&batch.finalize()).map_err(failed)?;
+        if refused.is_empty() {
+            return Ok(());
+        }
+        let unnamed = || Part::Structure("starting the transaction".to_owned());
+        let named = |(sequence, errno): (u32, Errno)| {
+            let text = match errno {
+                Errno::EPERM => NOT_PERMITTED,
+                other => other.desc(),
+            };
+            (parts.get(&sequence).cloned().unwrap_or_else(unnamed), text.to_owned())
+        };
+        Err(CommitError::Refused(refused.into_iter().map(named).collect()))
+    }
+
+    fn messages(&self, changes: &Changes) -> Vec<Step> {
+        let mut steps = Vec::new();
+        let structure = |verb, message: Message| {
+            let part = Part::Structure(describe(verb, &message));
+            (verb, message, part)
+        };
+        if changes.replace {
+            steps.push(structure(MsgType::Del, Message::Table { comment: String::new() }));
+        }
+        if changes.create {
+            let messages = table::create(self.bits);
+            steps.extend(messages.into_iter().map(|message| structure(MsgType::Add, message)));
+        }
+        for dscp in &changes.add_dscps {
+            let messages = table::add_dscp(*dscp, self.bits);
+            steps.extend(messages.into_iter().map(|message| structure(MsgType::Add, message)));
+        }
+        // Removals first: what takes their place may overlap them.
+        for (matches, session) in &changes.delete {
+            let map = Map::of(matches);
+            let elements = vec![key_of(map, matches)];
+            let message = Message::Elements { set: map.name(), elements };
+            steps.push((MsgType::Del, message, Part::Delete(session.clone())));
+        }
+        steps.extend(additions(&changes.add));
+        for (verb, devices) in
+            [(MsgType::Add, &changes.add_devices), (MsgType::Del, &changes.delete_devices)]
+        {
+            for device in devices {
+                let element = SetElement { key: map::octets(*device), ..SetElement::default() };
+                let set = map::devices(Family::of(*device));
+                steps.push(structure(verb, Message::Elements { set, elements: vec![element] }));
+            }
+        }
+        for hook in &changes.delete_hooks {
+            steps.push(structure(MsgType::Del, table::delete_hook(hook)));
+        }
+        for hook in &changes.add_hooks {
+            let messages = table::add_hook(hook, self.bits);
+            steps.extend(messages.into_iter().map(|message| structure(MsgType::Add, message)));
+        }
+        steps
+    }
+}
+
+/// One message per session and map.
+fn additions(elements: &[Element]) -> Vec<Step> {
+    let mut steps: Vec<Step> = Vec::new();
+    for session in elements.chunk_by(|a, b| a.session == b.session) {
+        for map in Map::all() {
+            let mut mine = session.iter().filter(|e| Map::of(&e.matches) == map).peekable();
+            let Some(first) = mine.peek() else { continue };
+            let part = Part::Add(first.session.clone());
+            let elements = mine.map(|element| set_element(map, element)).collect();
+            steps.push((MsgType::Add, Message::Elements { set: map.name(), elements }, part));
+        }
+    }
+    steps
+}
+
+fn key_of(map: Map, matches: &crate::flow::Match) -> SetElement {
+    let (key, end) = map::encode(matches);
+    let key_end = (map.kind != map::Kind::Whole).then_some(end);
+    SetElement { key, key_end, ..SetElement::default() }
+}
+
+fn set_element(map: Map, element: &Element) -> SetElement {
+    let mut counters = element.counters;
+    if element.matches.way == Way::Down {
+        // What reading takes off is put back on.
+        counters.bytes += counters.packets * decode::ETHERNET_HEADER;
+    }
+    let chain = table::DscpChain::name(element.dscp);
+    let millis = u64::try_from(element.timeout.as_millis()).unwrap_or(u64::MAX);
+    SetElement {
+        value: Some(Value::Verdict(expr::Verdict::Goto(chain))),
+        // Zero would mean for ever.
+        timeout_millis: Some(millis.max(1)),
+        counters: Some(counters),
+        comment: Some(element.session.to_string()),
+        ..key_of(map, &element.matches)
+    }
+}
+
+fn describe(verb: MsgType, message: &Message) -> String {
+    let verb = match verb {
+        MsgType::Add => "adding",
+        MsgType::Del => "removing",
+    };
+    match message {
+        Message::Table { .. } => format!("{verb} table netdev {TABLE}"),
+        Message::Set(set) => format!("{verb} set {}", set.name),
+        Message::Chain { name, hook: None } => format!("{verb} chain {name}"),
+        Message::Chain { name, hook: Some(hook) } => {
+            let place = if hook.egress { "egress" } else { "ingress" };
+            format!("{verb} chain {name} at the {place} of {}", hook.device)
+        }
+        Message::Rule { chain, .. } => format!("{verb} a rule of chain {chain}"),
+        Message::Elements { set, .. } => format!("{verb} elements of {set}"),
+    }
+}
