@@ -1,3 +1,4 @@
 //! The agent on a home's access point.
 
 pub mod dscp;
+pub mod queue;
