@@ -2,7 +2,8 @@
 
 pub mod dscp;
 pub mod flow;
-pub mod session;
-pub mod plan;
-pub mod ruleset;
 pub mod nft;
+pub mod plan;
+pub mod queue;
+pub mod ruleset;
+pub mod session;
