@@ -233,7 +233,7 @@ pub fn merge(mut ranges: Vec<PortRange>) -> Vec<PortRange> {
     for range in ranges {
         match merged.last_mut() {
             Some(last) if range.from <= last.to.saturating_add(1) => {
-                last.to = last.to.max(range.to)
+                last.to = last.to.max(range.to);
             }
             _ => merged.push(range),
         }

@@ -56,7 +56,10 @@ pub fn admit<'a>(
                 return reject(RejectCode::TooManySessions, message);
             }
             if let Some(errno) = refused.get(&session.id) {
-                return reject(RejectCode::Kernel, format!("the kernel refused it: {errno}"));
+                return reject(
+                    RejectCode::Kernel,
+                    format!("the kernel refused it: {errno}"),
+                );
             }
             admitted.push(session);
             Verdict::Admitted(session)
@@ -75,14 +78,19 @@ impl<'a> Admitted<'a> {
     fn overlapping(&self, session: &Session) -> Option<&'a SessionId> {
         session.matches.iter().find_map(|wanted| {
             let near = self.matches.get(&(wanted.way, wanted.device))?;
-            near.iter().find(|(held, _)| held.overlaps(wanted)).map(|(_, id)| *id)
+            near.iter()
+                .find(|(held, _)| held.overlaps(wanted))
+                .map(|(_, id)| *id)
         })
     }
 
     fn push(&mut self, session: &'a Session) {
         self.count += 1;
         for matches in &session.matches {
-            let near = self.matches.entry((matches.way, matches.device)).or_default();
+            let near = self
+                .matches
+                .entry((matches.way, matches.device))
+                .or_default();
             near.push((*matches, &session.id));
         }
     }
@@ -97,10 +105,19 @@ pub fn changes(
 ) -> Changes {
     let absent = Ruleset::default();
     // What a foreign layout holds is not understood, so nothing of it is kept.
-    let held = if held.layout == Layout::Current { held } else { &absent_like(held, absent) };
+    let held = if held.layout == Layout::Current {
+        held
+    } else {
+        &absent_like(held, absent)
+    };
     let wanted: BTreeMap<Match, &Session> = sessions
         .iter()
-        .flat_map(|session| session.matches.iter().map(move |matches| (*matches, *session)))
+        .flat_map(|session| {
+            session
+                .matches
+                .iter()
+                .map(move |matches| (*matches, *session))
+        })
         .collect();
 
     let mut changes = Changes {
@@ -152,10 +169,17 @@ pub fn changes(
 }
 
 fn absent_like(held: &Ruleset, absent: Ruleset) -> Ruleset {
-    Ruleset { layout: held.layout.clone(), ..absent }
+    Ruleset {
+        layout: held.layout.clone(),
+        ..absent
+    }
 }
 
 /// Whether an element's end is too far from where it should be; a lease is renewed at half.
 fn is_stale(lease: bool, wanted: Duration, remaining: Duration) -> bool {
-    if lease { remaining < LEASE / 2 } else { wanted.abs_diff(remaining) > TOLERANCE }
+    if lease {
+        remaining < LEASE / 2
+    } else {
+        wanted.abs_diff(remaining) > TOLERANCE
+    }
 }

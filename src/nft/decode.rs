@@ -64,7 +64,9 @@ pub(super) fn elements(
     mut each: impl FnMut(RawElement<'_>) -> Result<(), Error>,
 ) -> Result<(), Error> {
     for attribute in attributes(message) {
-        let (NFTA_SET_ELEM_LIST_ELEMENTS, list) = attribute? else { continue };
+        let (NFTA_SET_ELEM_LIST_ELEMENTS, list) = attribute? else {
+            continue;
+        };
         for element in attributes(list) {
             if let (NFTA_LIST_ELEM, element) = element? {
                 each(RawElement::parse(element)?)?;
@@ -99,7 +101,9 @@ impl<'a> RawElement<'a> {
                         element.chain = find(verdict, NFTA_VERDICT_CHAIN)?.and_then(text);
                     }
                 }
-                (NFTA_SET_ELEM_EXPIRATION, value) => element.expiration_millis = Some(number(value)?),
+                (NFTA_SET_ELEM_EXPIRATION, value) => {
+                    element.expiration_millis = Some(number(value)?);
+                }
                 (NFTA_SET_ELEM_USERDATA, value) => element.comment = message::comment_text(value),
                 (NFTA_SET_ELEM_EXPR, nest) => {
                     if let Some(counter) = find(nest, NFTA_EXPR_DATA)? {
@@ -116,7 +120,9 @@ impl<'a> RawElement<'a> {
     ///
     /// Bytes are those of the IP layer.
     pub(super) fn held(&self, map: Map) -> Result<(Match, Held), Error> {
-        let matches = map.decode(self.key, self.key_end).ok_or(Error::Foreign(map.name()))?;
+        let matches = map
+            .decode(self.key, self.key_end)
+            .ok_or(Error::Foreign(map.name()))?;
         let mut counters = self.counters;
         if matches.way == crate::flow::Way::Down {
             let headers = counters.packets.saturating_mul(ETHERNET_HEADER);
@@ -155,12 +161,17 @@ fn find(nest: &[u8], wanted: u16) -> Result<Option<&[u8]>, Error> {
 }
 
 fn number(value: &[u8]) -> Result<u64, Error> {
-    let bytes = value.first_chunk().ok_or(Error::Malformed("a 64-bit number"))?;
+    let bytes = value
+        .first_chunk()
+        .ok_or(Error::Malformed("a 64-bit number"))?;
     Ok(u64::from_be_bytes(*bytes))
 }
 
 fn text(value: &[u8]) -> Option<&str> {
-    let end = value.iter().position(|byte| *byte == 0).unwrap_or(value.len());
+    let end = value
+        .iter()
+        .position(|byte| *byte == 0)
+        .unwrap_or(value.len());
     std::str::from_utf8(value.get(..end)?).ok()
 }
 

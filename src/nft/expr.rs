@@ -53,11 +53,19 @@ pub(super) struct Field {
 
 impl Field {
     pub(super) const fn network(offset: u32, length: u32) -> Self {
-        Self { base: Base::Network, offset, length }
+        Self {
+            base: Base::Network,
+            offset,
+            length,
+        }
     }
 
     pub(super) const fn transport(offset: u32, length: u32) -> Self {
-        Self { base: Base::Transport, offset, length }
+        Self {
+            base: Base::Transport,
+            offset,
+            length,
+        }
     }
 }
 
@@ -82,17 +90,33 @@ pub(super) enum Expr {
     /// Loads bytes of the packet.
     Payload(Field, Register),
     /// Writes bytes of the packet; the 16-bit checksum at the offset is adjusted.
-    SetPayload { field: Field, source: Register, checksum_offset: Option<u32> },
+    SetPayload {
+        field: Field,
+        source: Register,
+        checksum_offset: Option<u32>,
+    },
     /// `register = (register & mask) ^ xor`.
-    Bitwise { register: Register, mask: Vec<u8>, xor: Vec<u8> },
+    Bitwise {
+        register: Register,
+        mask: Vec<u8>,
+        xor: Vec<u8>,
+    },
     /// Goes on if the register holds these bytes.
     Equal(Register, Vec<u8>),
     /// Goes on if the register holds other bytes.
     NotEqual(Register, Vec<u8>),
     /// Goes on if the set holds the key; from a map, loads the value into the destination.
-    Lookup { set: &'static str, key: Register, destination: Option<Register> },
+    Lookup {
+        set: &'static str,
+        key: Register,
+        destination: Option<Register>,
+    },
     /// Adds the key, with its value, to a dynamic map.
-    AddTo { map: &'static str, key: Register, value: Register },
+    AddTo {
+        map: &'static str,
+        key: Register,
+        value: Register,
+    },
     /// Ends the rule.
     Verdict(Verdict),
 }
@@ -109,7 +133,11 @@ impl Expr {
 
     /// A lookup in a verdict map.
     pub(super) fn verdict_of(map: &'static str, key: Register) -> Self {
-        Self::Lookup { set: map, key, destination: Some(Register::VERDICT) }
+        Self::Lookup {
+            set: map,
+            key,
+            destination: Some(Register::VERDICT),
+        }
     }
 
     pub(super) fn goto(chain: impl Into<String>) -> Self {

@@ -46,11 +46,15 @@ pub(super) struct Map {
 impl Map {
     /// All of them.
     pub(super) fn all() -> impl Iterator<Item = Self> {
-        [Kind::Flows, Kind::Hosts, Kind::Whole].into_iter().flat_map(|kind| {
-            Family::ALL.into_iter().flat_map(move |family| {
-                Way::ALL.into_iter().map(move |way| Self { kind, family, way })
+        [Kind::Flows, Kind::Hosts, Kind::Whole]
+            .into_iter()
+            .flat_map(|kind| {
+                Family::ALL.into_iter().flat_map(move |family| {
+                    Way::ALL
+                        .into_iter()
+                        .map(move |way| Self { kind, family, way })
+                })
             })
-        })
     }
 
     /// The map that holds such a match.
@@ -60,7 +64,11 @@ impl Map {
             Peer::Host(_) => Kind::Hosts,
             Peer::Ports { .. } => Kind::Flows,
         };
-        Self { kind, family: matches.family(), way: matches.way }
+        Self {
+            kind,
+            family: matches.family(),
+            way: matches.way,
+        }
     }
 
     /// Its name in the table.
@@ -107,12 +115,26 @@ impl Map {
             Kind::Hosts => Peer::Host(self.decode_server(&mut start, &mut end)?),
             Kind::Flows => {
                 let server = self.decode_server(&mut start, &mut end)?;
-                let device_ports = PortRange { from: start.port()?, to: end.port()? };
-                let server_ports = PortRange { from: start.port()?, to: end.port()? };
-                Peer::Ports { server, device_ports, server_ports }
+                let device_ports = PortRange {
+                    from: start.port()?,
+                    to: end.port()?,
+                };
+                let server_ports = PortRange {
+                    from: start.port()?,
+                    to: end.port()?,
+                };
+                Peer::Ports {
+                    server,
+                    device_ports,
+                    server_ports,
+                }
             }
         };
-        Some(Match { way: self.way, device, peer })
+        Some(Match {
+            way: self.way,
+            device,
+            peer,
+        })
     }
 
     fn decode_server(self, start: &mut Reader<'_>, end: &mut Reader<'_>) -> Option<Prefix> {
@@ -147,7 +169,11 @@ pub(super) fn encode(matches: &Match) -> (Vec<u8>, Vec<u8>) {
     match matches.peer {
         Peer::Whole => {}
         Peer::Host(prefix) => server(prefix),
-        Peer::Ports { server: prefix, device_ports, server_ports } => {
+        Peer::Ports {
+            server: prefix,
+            device_ports,
+            server_ports,
+        } => {
             server(prefix);
             for range in [device_ports, server_ports] {
                 start.extend(port(range.from));
@@ -203,26 +229,43 @@ mod tests {
     use std::net::{Ipv4Addr, Ipv6Addr};
 
     fn any_match() -> impl Strategy<Value = Match> {
-        let ports = || (any::<u16>(), any::<u16>()).prop_map(|(a, b)| PortRange { from: a.min(b), to: a.max(b) });
+        let ports = || {
+            (any::<u16>(), any::<u16>()).prop_map(|(a, b)| PortRange {
+                from: a.min(b),
+                to: a.max(b),
+            })
+        };
         let pair = prop_oneof![
             (any::<u32>(), any::<u32>(), 0u8..=32).prop_map(|(device, server, length)| {
                 let address = |bits| IpAddr::V4(Ipv4Addr::from_bits(bits));
-                (address(device), Prefix::new(address(server), length).unwrap())
+                (
+                    address(device),
+                    Prefix::new(address(server), length).unwrap(),
+                )
             }),
             (any::<u128>(), any::<u128>(), 0u8..=128).prop_map(|(device, server, length)| {
                 let address = |bits| IpAddr::V6(Ipv6Addr::from_bits(bits));
-                (address(device), Prefix::new(address(server), length).unwrap())
+                (
+                    address(device),
+                    Prefix::new(address(server), length).unwrap(),
+                )
             }),
         ];
         let way = prop_oneof![Just(Way::Up), Just(Way::Down)];
-        (pair, way, 0..3, ports(), ports()).prop_map(|((device, server), way, kind, device_ports, server_ports)| {
-            let peer = match kind {
-                0 => Peer::Whole,
-                1 => Peer::Host(server),
-                _ => Peer::Ports { server, device_ports, server_ports },
-            };
-            Match { way, device, peer }
-        })
+        (pair, way, 0..3, ports(), ports()).prop_map(
+            |((device, server), way, kind, device_ports, server_ports)| {
+                let peer = match kind {
+                    0 => Peer::Whole,
+                    1 => Peer::Host(server),
+                    _ => Peer::Ports {
+                        server,
+                        device_ports,
+                        server_ports,
+                    },
+                };
+                Match { way, device, peer }
+            },
+        )
     }
 
     proptest! {

@@ -13,11 +13,17 @@ pub(super) enum Message {
     /// A set or map.
     Set(Set),
     /// A chain; with a hook, a base chain.
-    Chain { name: String, hook: Option<BaseChain> },
+    Chain {
+        name: String,
+        hook: Option<BaseChain>,
+    },
     /// A rule at the end of a chain.
     Rule { chain: String, exprs: Vec<Expr> },
     /// Elements of one set or map.
-    Elements { set: &'static str, elements: Vec<SetElement> },
+    Elements {
+        set: &'static str,
+        elements: Vec<SetElement>,
+    },
 }
 
 /// A set or map.

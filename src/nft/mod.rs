@@ -56,13 +56,18 @@ impl fmt::Display for Error {
             Self::Open(Errno::EPROTONOSUPPORT) => {
                 write!(f, "this kernel has no nf_tables (kmod-nft-core on OpenWrt)")
             }
-            Self::Open(errno) => write!(f, "opening a netlink socket to nf_tables: {}", errno.desc()),
+            Self::Open(errno) => {
+                write!(f, "opening a netlink socket to nf_tables: {}", errno.desc())
+            }
             Self::Send(errno) => write!(f, "sending a request to nf_tables: {}", errno.desc()),
             Self::Receive(errno) => write!(f, "reading an answer of nf_tables: {}", errno.desc()),
             Self::Refused(Errno::EPERM) => write!(f, "{NOT_PERMITTED}"),
             Self::Refused(errno) => write!(f, "reading back table {TABLE}: {}", errno.desc()),
             Self::Malformed(what) => write!(f, "reading an answer of nf_tables: {what} is cut off"),
-            Self::Foreign(map) => write!(f, "map {map} of table {TABLE} holds a key of somebody else's"),
+            Self::Foreign(map) => write!(
+                f,
+                "map {map} of table {TABLE} holds a key of somebody else's"
+            ),
             Self::Unsteady => write!(f, "reading back table {TABLE}: it changed each time"),
         }
     }
@@ -70,7 +75,8 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
-const NOT_PERMITTED: &str = "changing nf_tables is not permitted: CAP_NET_ADMIN (or root) is needed";
+const NOT_PERMITTED: &str =
+    "changing nf_tables is not permitted: CAP_NET_ADMIN (or root) is needed";
 
 /// The kernel's nf_tables, in the network namespace of the thread that opened it.
 pub struct Nft {
@@ -84,17 +90,21 @@ impl Nft {
     /// # Errors
     /// There is no nf_tables.
     pub fn open(bits: MarkBits) -> Result<Self, Error> {
-        Ok(Self { socket: Socket::open()?, bits })
+        Ok(Self {
+            socket: Socket::open()?,
+            bits,
+        })
     }
 
     fn read(&mut self) -> Result<Option<Ruleset>, Error> {
         let mut ruleset = Ruleset::default();
         let table = socket::text_attribute(NFTA_TABLE_NAME, TABLE);
         let mut comment = None;
-        self.socket.get(NFT_MSG_GETTABLE, false, &table, |message| {
-            comment = Some(decode::table_comment(message)?);
-            Ok(())
-        })?;
+        self.socket
+            .get(NFT_MSG_GETTABLE, false, &table, |message| {
+                comment = Some(decode::table_comment(message)?);
+                Ok(())
+            })?;
         ruleset.layout = match comment {
             None => return Ok(Some(ruleset)),
             Some(comment) if comment == table::LAYOUT => Layout::Current,
@@ -135,9 +145,10 @@ impl Nft {
     ) -> Result<Option<DumpEnd>, Error> {
         let mut attributes = socket::text_attribute(NFTA_SET_ELEM_LIST_TABLE, TABLE);
         attributes.extend(socket::text_attribute(NFTA_SET_ELEM_LIST_SET, set));
-        self.socket.get(NFT_MSG_GETSETELEM, true, &attributes, |message| {
-            decode::elements(message, &mut each)
-        })
+        self.socket
+            .get(NFT_MSG_GETSETELEM, true, &attributes, |message| {
+                decode::elements(message, &mut each)
+            })
     }
 }
 
@@ -172,10 +183,15 @@ impl Kernel for Nft {
     }
 
     fn clear(&mut self) -> Result<(), CommitError> {
-        let table = || Message::Table { comment: String::new() };
+        let table = || Message::Table {
+            comment: String::new(),
+        };
         let what = || Part::Structure(format!("removing table {TABLE}"));
         // Added first, so that removing it succeeds whether or not it is there.
-        self.transact(vec![(MsgType::Add, table(), what()), (MsgType::Del, table(), what())])
+        self.transact(vec![
+            (MsgType::Add, table(), what()),
+            (MsgType::Del, table(), what()),
+        ])
     }
 }
 
@@ -201,9 +217,14 @@ impl Nft {
                 Errno::EPERM => NOT_PERMITTED,
                 other => other.desc(),
             };
-            (parts.get(&sequence).cloned().unwrap_or_else(unnamed), text.to_owned())
+            (
+                parts.get(&sequence).cloned().unwrap_or_else(unnamed),
+                text.to_owned(),
+            )
         };
-        Err(CommitError::Refused(refused.into_iter().map(named).collect()))
+        Err(CommitError::Refused(
+            refused.into_iter().map(named).collect(),
+        ))
     }
 
     fn messages(&self, changes: &Changes) -> Vec<Step> {
@@ -213,31 +234,57 @@ impl Nft {
             (verb, message, part)
         };
         if changes.replace {
-            steps.push(structure(MsgType::Del, Message::Table { comment: String::new() }));
+            steps.push(structure(
+                MsgType::Del,
+                Message::Table {
+                    comment: String::new(),
+                },
+            ));
         }
         if changes.create {
             let messages = table::create(self.bits);
-            steps.extend(messages.into_iter().map(|message| structure(MsgType::Add, message)));
+            steps.extend(
+                messages
+                    .into_iter()
+                    .map(|message| structure(MsgType::Add, message)),
+            );
         }
         for dscp in &changes.add_dscps {
             let messages = table::add_dscp(*dscp, self.bits);
-            steps.extend(messages.into_iter().map(|message| structure(MsgType::Add, message)));
+            steps.extend(
+                messages
+                    .into_iter()
+                    .map(|message| structure(MsgType::Add, message)),
+            );
         }
         // Removals first: what takes their place may overlap them.
         for (matches, session) in &changes.delete {
             let map = Map::of(matches);
             let elements = vec![key_of(map, matches)];
-            let message = Message::Elements { set: map.name(), elements };
+            let message = Message::Elements {
+                set: map.name(),
+                elements,
+            };
             steps.push((MsgType::Del, message, Part::Delete(session.clone())));
         }
         steps.extend(additions(&changes.add));
-        for (verb, devices) in
-            [(MsgType::Add, &changes.add_devices), (MsgType::Del, &changes.delete_devices)]
-        {
+        for (verb, devices) in [
+            (MsgType::Add, &changes.add_devices),
+            (MsgType::Del, &changes.delete_devices),
+        ] {
             for device in devices {
-                let element = SetElement { key: map::octets(*device), ..SetElement::default() };
+                let element = SetElement {
+                    key: map::octets(*device),
+                    ..SetElement::default()
+                };
                 let set = map::devices(Family::of(*device));
-                steps.push(structure(verb, Message::Elements { set, elements: vec![element] }));
+                steps.push(structure(
+                    verb,
+                    Message::Elements {
+                        set,
+                        elements: vec![element],
+                    },
+                ));
             }
         }
         for hook in &changes.delete_hooks {
@@ -245,7 +292,11 @@ impl Nft {
         }
         for hook in &changes.add_hooks {
             let messages = table::add_hook(hook, self.bits);
-            steps.extend(messages.into_iter().map(|message| structure(MsgType::Add, message)));
+            steps.extend(
+                messages
+                    .into_iter()
+                    .map(|message| structure(MsgType::Add, message)),
+            );
         }
         steps
     }
@@ -256,11 +307,21 @@ fn additions(elements: &[Element]) -> Vec<Step> {
     let mut steps: Vec<Step> = Vec::new();
     for session in elements.chunk_by(|a, b| a.session == b.session) {
         for map in Map::all() {
-            let mut mine = session.iter().filter(|e| Map::of(&e.matches) == map).peekable();
+            let mut mine = session
+                .iter()
+                .filter(|e| Map::of(&e.matches) == map)
+                .peekable();
             let Some(first) = mine.peek() else { continue };
             let part = Part::Add(first.session.clone());
             let elements = mine.map(|element| set_element(map, element)).collect();
-            steps.push((MsgType::Add, Message::Elements { set: map.name(), elements }, part));
+            steps.push((
+                MsgType::Add,
+                Message::Elements {
+                    set: map.name(),
+                    elements,
+                },
+                part,
+            ));
         }
     }
     steps
@@ -269,7 +330,11 @@ fn additions(elements: &[Element]) -> Vec<Step> {
 fn key_of(map: Map, matches: &crate::flow::Match) -> SetElement {
     let (key, end) = map::encode(matches);
     let key_end = (map.kind != map::Kind::Whole).then_some(end);
-    SetElement { key, key_end, ..SetElement::default() }
+    SetElement {
+        key,
+        key_end,
+        ..SetElement::default()
+    }
 }
 
 fn set_element(map: Map, element: &Element) -> SetElement {
@@ -299,7 +364,10 @@ fn describe(verb: MsgType, message: &Message) -> String {
         Message::Table { .. } => format!("{verb} table netdev {TABLE}"),
         Message::Set(set) => format!("{verb} set {}", set.name),
         Message::Chain { name, hook: None } => format!("{verb} chain {name}"),
-        Message::Chain { name, hook: Some(hook) } => {
+        Message::Chain {
+            name,
+            hook: Some(hook),
+        } => {
             let place = if hook.egress { "egress" } else { "ingress" };
             format!("{verb} chain {name} at the {place} of {}", hook.device)
         }

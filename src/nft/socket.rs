@@ -3,7 +3,7 @@
 use std::io::IoSlice;
 use std::os::fd::{AsRawFd, OwnedFd};
 
-use netlink_packet_core::NlasIterator;
+use netlink_packet_core::{NLA_HEADER_SIZE, NlasIterator};
 use nftnl::FinalizedBatch;
 use nix::errno::Errno;
 use nix::sys::socket::{
@@ -54,7 +54,11 @@ impl Socket {
         socket::bind(fd.as_raw_fd(), &NetlinkAddr::new(0, 0)).map_err(Error::Open)?;
         // Without CAP_NET_ADMIN this fails; so will the first change, with a better message.
         let _ = socket::setsockopt(&fd, sockopt::RcvBufForce, &RECEIVE_BUFFER);
-        Ok(Self { fd, sequence: 0, buffer: vec![0; BUFFER] })
+        Ok(Self {
+            fd,
+            sequence: 0,
+            buffer: vec![0; BUFFER],
+        })
     }
 
     /// Sends a transaction and returns the sequence numbers and errors of the messages refused.
@@ -101,8 +105,17 @@ impl Socket {
         mut each: impl FnMut(&[u8]) -> Result<(), Error>,
     ) -> Result<Option<DumpEnd>, Error> {
         self.sequence = self.sequence.wrapping_add(1);
-        let flags = if dump { NLM_F_REQUEST | NLM_F_DUMP } else { NLM_F_REQUEST };
-        let request = request(NFNL_SUBSYS_NFTABLES << 8 | kind, flags, self.sequence, attributes);
+        let flags = if dump {
+            NLM_F_REQUEST | NLM_F_DUMP
+        } else {
+            NLM_F_REQUEST
+        };
+        let request = request(
+            NFNL_SUBSYS_NFTABLES << 8 | kind,
+            flags,
+            self.sequence,
+            attributes,
+        );
         socket::send(self.fd.as_raw_fd(), &request, MsgFlags::empty()).map_err(Error::Send)?;
         let mut end = DumpEnd::Whole;
         loop {
@@ -134,7 +147,11 @@ impl Socket {
     }
 
     fn receive(&mut self) -> Result<usize, Errno> {
-        socket::recv(self.fd.as_raw_fd(), &mut self.buffer, MsgFlags::MSG_DONTWAIT)
+        socket::recv(
+            self.fd.as_raw_fd(),
+            &mut self.buffer,
+            MsgFlags::MSG_DONTWAIT,
+        )
     }
 }
 
@@ -195,7 +212,11 @@ impl<'a> Iterator for Messages<'a> {
             Some((_, rest)) => rest,
             None => &[],
         };
-        Some(parsed.map(|(message, _)| message).ok_or(Error::Malformed("a netlink header")))
+        Some(
+            parsed
+                .map(|(message, _)| message)
+                .ok_or(Error::Malformed("a netlink header")),
+        )
     }
 }
 
@@ -219,8 +240,14 @@ fn parse(bytes: &[u8]) -> Option<(Received<'_>, &[u8])> {
 /// The attributes of a message or of a nest, each as its type and value.
 pub(super) fn attributes(bytes: &[u8]) -> impl Iterator<Item = Result<(u16, &[u8]), Error>> {
     NlasIterator::new(bytes).map(|attribute| {
-        let attribute = attribute.map_err(|_| Error::Malformed("a netlink attribute"))?;
-        Ok((attribute.kind(), attribute.value()))
+        const MALFORMED: Error = Error::Malformed("a netlink attribute");
+        let attribute = attribute.map_err(|_| MALFORMED)?;
+        let (kind, length) = (attribute.kind(), attribute.value_length());
+        let value = attribute
+            .into_inner()
+            .get(NLA_HEADER_SIZE..)
+            .and_then(|v| v.get(..length));
+        Ok((kind, value.ok_or(MALFORMED)?))
     })
 }
 
@@ -234,8 +261,13 @@ mod tests {
         let request = request(10 << 8 | 1, NLM_F_DUMP, 7, &text_attribute(1, "qod"));
         let messages: Vec<_> = Messages(&request).map(Result::unwrap).collect();
         assert_eq!(messages.len(), 1);
-        assert_eq!((messages[0].kind, messages[0].flags, messages[0].sequence), (2561, 0x300, 7));
-        let found: Vec<_> = attributes(&messages[0].payload[GENERIC..]).map(Result::unwrap).collect();
+        assert_eq!(
+            (messages[0].kind, messages[0].flags, messages[0].sequence),
+            (2561, 0x300, 7)
+        );
+        let found: Vec<_> = attributes(&messages[0].payload[GENERIC..])
+            .map(Result::unwrap)
+            .collect();
         assert_eq!(found, [(1, &b"qod\0"[..])]);
     }
 

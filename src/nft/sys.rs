@@ -28,8 +28,17 @@ const NETDEV_EGRESS: u32 = 1;
 ///
 /// Only the message with `acknowledge` is answered when all is well: hundreds of acknowledgements would
 /// overrun the socket (ENOBUFS), and errors are reported in any case.
-pub(super) fn append(batch: &mut Batch, verb: MsgType, message: &Message, acknowledge: bool) -> u32 {
-    let encoder = Encoder { message, acknowledge, sequence: Cell::new(0) };
+pub(super) fn append(
+    batch: &mut Batch,
+    verb: MsgType,
+    message: &Message,
+    acknowledge: bool,
+) -> u32 {
+    let encoder = Encoder {
+        message,
+        acknowledge,
+        sequence: Cell::new(0),
+    };
     batch.add(&encoder, verb);
     encoder.sequence.get()
 }
@@ -55,9 +64,10 @@ unsafe impl NlMsg for Encoder<'_> {
             (Message::Set(_), false) => (libc::NFT_MSG_DELSET, 0),
             (Message::Chain { .. }, true) => (libc::NFT_MSG_NEWCHAIN, libc::NLM_F_CREATE),
             (Message::Chain { .. }, false) => (libc::NFT_MSG_DELCHAIN, 0),
-            (Message::Rule { .. }, true) => {
-                (libc::NFT_MSG_NEWRULE, libc::NLM_F_CREATE | libc::NLM_F_APPEND)
-            }
+            (Message::Rule { .. }, true) => (
+                libc::NFT_MSG_NEWRULE,
+                libc::NLM_F_CREATE | libc::NLM_F_APPEND,
+            ),
             (Message::Rule { .. }, false) => (libc::NFT_MSG_DELRULE, 0),
             (Message::Elements { .. }, true) => (libc::NFT_MSG_NEWSETELEM, libc::NLM_F_CREATE),
             (Message::Elements { .. }, false) => (libc::NFT_MSG_DELSETELEM, 0),
@@ -66,7 +76,13 @@ unsafe impl NlMsg for Encoder<'_> {
         let (kind, flags) = (narrow(kind), narrow(flags | acknowledge));
         // SAFETY: the caller promises room for the largest message; a header is the least of it.
         let header = unsafe {
-            sys::nftnl_nlmsg_build_hdr(buffer.cast::<c_char>(), kind, FAMILY as u16, flags, sequence)
+            sys::nftnl_nlmsg_build_hdr(
+                buffer.cast::<c_char>(),
+                kind,
+                FAMILY as u16,
+                flags,
+                sequence,
+            )
         };
         match self.message {
             Message::Table { comment } => table(header, comment, add),
@@ -108,7 +124,12 @@ fn table(header: *mut libc::nlmsghdr, comment: &str, with_comment: bool) {
         sys::nftnl_table_set_u32(table, sys::NFTNL_TABLE_FAMILY as u16, FAMILY as u32);
         if with_comment {
             let data = userdata.as_ptr().cast();
-            sys::nftnl_table_set_data(table, sys::NFTNL_TABLE_USERDATA as u16, data, length(&userdata));
+            sys::nftnl_table_set_data(
+                table,
+                sys::NFTNL_TABLE_USERDATA as u16,
+                data,
+                length(&userdata),
+            );
         }
         sys::nftnl_table_nlmsg_build_payload(header, table);
         sys::nftnl_table_free(table);
@@ -124,11 +145,19 @@ fn chain(header: *mut libc::nlmsghdr, name: &str, hook: Option<&message::BaseCha
         sys::nftnl_chain_set_str(chain, sys::NFTNL_CHAIN_NAME as u16, name.as_ptr());
         if let Some(hook) = hook {
             let device = cstring(&hook.device);
-            let number = if hook.egress { NETDEV_EGRESS } else { NETDEV_INGRESS };
+            let number = if hook.egress {
+                NETDEV_EGRESS
+            } else {
+                NETDEV_INGRESS
+            };
             sys::nftnl_chain_set_str(chain, sys::NFTNL_CHAIN_TYPE as u16, c"filter".as_ptr());
             sys::nftnl_chain_set_u32(chain, sys::NFTNL_CHAIN_HOOKNUM as u16, number);
             sys::nftnl_chain_set_s32(chain, sys::NFTNL_CHAIN_PRIO as u16, hook.priority);
-            sys::nftnl_chain_set_u32(chain, sys::NFTNL_CHAIN_POLICY as u16, libc::NF_ACCEPT as u32);
+            sys::nftnl_chain_set_u32(
+                chain,
+                sys::NFTNL_CHAIN_POLICY as u16,
+                libc::NF_ACCEPT as u32,
+            );
             sys::nftnl_chain_set_str(chain, sys::NFTNL_CHAIN_DEV as u16, device.as_ptr());
         }
         sys::nftnl_chain_nlmsg_build_payload(header, chain);
@@ -158,17 +187,27 @@ fn write_set(header: *mut libc::nlmsghdr, set: &Set) {
     for (wanted, flag) in [
         (set.interval, libc::NFT_SET_INTERVAL as u32),
         (many, NFT_SET_CONCAT),
-        (set.timeouts || set.dynamic.is_some(), libc::NFT_SET_TIMEOUT as u32),
+        (
+            set.timeouts || set.dynamic.is_some(),
+            libc::NFT_SET_TIMEOUT as u32,
+        ),
         (set.dynamic.is_some(), libc::NFT_SET_EVAL as u32),
         (set.value.is_some(), libc::NFT_SET_MAP as u32),
     ] {
         flags |= if wanted { flag } else { 0 };
     }
     // nftables packs the data types of a concatenation into six bits each; a key fills whole words.
-    let key_type = set.key.iter().fold(0, |packed, (kind, _)| packed << 6 | kind);
+    let key_type = set
+        .key
+        .iter()
+        .fold(0, |packed, (kind, _)| packed << 6 | kind);
     let key_length = set.key.iter().map(|(_, bytes)| padded(*bytes)).sum();
     let parts: Vec<u8> = set.key.iter().map(|(_, bytes)| *bytes).collect();
-    let key_length = if many { key_length } else { u32::from(parts.first().copied().unwrap_or(0)) };
+    let key_length = if many {
+        key_length
+    } else {
+        u32::from(parts.first().copied().unwrap_or(0))
+    };
     // SAFETY: as in `table`; the set owns and frees the expression that is added to it.
     unsafe {
         let object = allocated(sys::nftnl_set_alloc()).as_ptr();
@@ -181,7 +220,12 @@ fn write_set(header: *mut libc::nlmsghdr, set: &Set) {
         sys::nftnl_set_set_u32(object, sys::NFTNL_SET_KEY_LEN as u16, key_length);
         if many {
             let data = parts.as_ptr().cast();
-            sys::nftnl_set_set_data(object, sys::NFTNL_SET_DESC_CONCAT as u16, data, length(&parts));
+            sys::nftnl_set_set_data(
+                object,
+                sys::NFTNL_SET_DESC_CONCAT as u16,
+                data,
+                length(&parts),
+            );
         }
         match set.value {
             None => {}
@@ -200,7 +244,12 @@ fn write_set(header: *mut libc::nlmsghdr, set: &Set) {
         }
         let userdata = set.byte_orders();
         let data = userdata.as_ptr().cast();
-        sys::nftnl_set_set_data(object, sys::NFTNL_SET_USERDATA as u16, data, length(&userdata));
+        sys::nftnl_set_set_data(
+            object,
+            sys::NFTNL_SET_USERDATA as u16,
+            data,
+            length(&userdata),
+        );
         if set.counter {
             let counter = allocated(sys::nftnl_expr_alloc(c"counter".as_ptr()));
             sys::nftnl_set_add_expr(object, counter.as_ptr());
@@ -249,7 +298,11 @@ fn set_element(element: &SetElement) -> NonNull<sys::nftnl_set_elem> {
                 let (code, chain) = verdict_parts(verdict);
                 sys::nftnl_set_elem_set_u32(elem, sys::NFTNL_SET_ELEM_VERDICT as u16, code);
                 if let Some(chain) = chain {
-                    sys::nftnl_set_elem_set_str(elem, sys::NFTNL_SET_ELEM_CHAIN as u16, chain.as_ptr());
+                    sys::nftnl_set_elem_set_str(
+                        elem,
+                        sys::NFTNL_SET_ELEM_CHAIN as u16,
+                        chain.as_ptr(),
+                    );
                 }
             }
         }
@@ -261,7 +314,11 @@ fn set_element(element: &SetElement) -> NonNull<sys::nftnl_set_elem> {
         }
         if let Some(counters) = element.counters {
             let counter = allocated(sys::nftnl_expr_alloc(c"counter".as_ptr())).as_ptr();
-            sys::nftnl_expr_set_u64(counter, sys::NFTNL_EXPR_CTR_PACKETS as u16, counters.packets);
+            sys::nftnl_expr_set_u64(
+                counter,
+                sys::NFTNL_EXPR_CTR_PACKETS as u16,
+                counters.packets,
+            );
             sys::nftnl_expr_set_u64(counter, sys::NFTNL_EXPR_CTR_BYTES as u16, counters.bytes);
             sys::nftnl_set_elem_add_expr(elem, counter);
         }
@@ -318,16 +375,27 @@ fn encode(expr: &Expr) -> Object {
         Expr::Payload(field, register) => {
             payload(*field).word(sys::NFTNL_EXPR_PAYLOAD_DREG, register.number())
         }
-        Expr::SetPayload { field, source, checksum_offset } => {
+        Expr::SetPayload {
+            field,
+            source,
+            checksum_offset,
+        } => {
             let object = payload(*field).word(sys::NFTNL_EXPR_PAYLOAD_SREG, source.number());
             match checksum_offset {
                 None => object,
                 Some(offset) => object
-                    .word(sys::NFTNL_EXPR_PAYLOAD_CSUM_TYPE, libc::NFT_PAYLOAD_CSUM_INET as u32)
+                    .word(
+                        sys::NFTNL_EXPR_PAYLOAD_CSUM_TYPE,
+                        libc::NFT_PAYLOAD_CSUM_INET as u32,
+                    )
                     .word(sys::NFTNL_EXPR_PAYLOAD_CSUM_OFFSET, *offset),
             }
         }
-        Expr::Bitwise { register, mask, xor } => Object::new(c"bitwise")
+        Expr::Bitwise {
+            register,
+            mask,
+            xor,
+        } => Object::new(c"bitwise")
             .word(sys::NFTNL_EXPR_BITWISE_SREG, register.number())
             .word(sys::NFTNL_EXPR_BITWISE_DREG, register.number())
             .word(sys::NFTNL_EXPR_BITWISE_LEN, length(mask))
@@ -335,7 +403,11 @@ fn encode(expr: &Expr) -> Object {
             .bytes(sys::NFTNL_EXPR_BITWISE_XOR, xor),
         Expr::Equal(register, data) => compare(libc::NFT_CMP_EQ, register.number(), data),
         Expr::NotEqual(register, data) => compare(libc::NFT_CMP_NEQ, register.number(), data),
-        Expr::Lookup { set, key, destination } => {
+        Expr::Lookup {
+            set,
+            key,
+            destination,
+        } => {
             let object = Object::new(c"lookup")
                 .word(sys::NFTNL_EXPR_LOOKUP_SREG, key.number())
                 .text(sys::NFTNL_EXPR_LOOKUP_SET, set);

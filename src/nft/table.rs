@@ -106,21 +106,34 @@ pub(super) fn hook_of(name: &str) -> Option<Hook> {
 
 /// The table with all that does not depend on sessions and ports, in the order in which it is made.
 pub(super) fn create(bits: MarkBits) -> Vec<Message> {
-    let mut messages = vec![Message::Table { comment: LAYOUT.to_owned() }];
+    let mut messages = vec![Message::Table {
+        comment: LAYOUT.to_owned(),
+    }];
     messages.extend(sets().into_iter().map(Message::Set));
-    let protocols = WITH_PORTS.map(|number| SetElement { key: vec![number], ..SetElement::default() });
-    messages.push(Message::Elements { set: PORT_PROTOCOLS, elements: protocols.to_vec() });
+    let protocols = WITH_PORTS.map(|number| SetElement {
+        key: vec![number],
+        ..SetElement::default()
+    });
+    messages.push(Message::Elements {
+        set: PORT_PROTOCOLS,
+        elements: protocols.to_vec(),
+    });
     let classes = (0..64).filter_map(Dscp::new).map(|dscp| SetElement {
         key: bits.of(dscp).to_ne_bytes().to_vec(),
         value: Some(Value::Word(Queue::of(dscp).classid())),
         ..SetElement::default()
     });
-    messages.push(Message::Elements { set: CLASSES, elements: classes.collect() });
+    messages.push(Message::Elements {
+        set: CLASSES,
+        elements: classes.collect(),
+    });
 
     let chains: Vec<_> = Family::ALL
         .into_iter()
         .flat_map(|family| {
-            let ways = Way::ALL.into_iter().flat_map(move |way| Lookup { family, way }.chains(bits));
+            let ways = Way::ALL
+                .into_iter()
+                .flat_map(move |way| Lookup { family, way }.chains(bits));
             ways.chain([keep(family, bits)])
         })
         .collect();
@@ -132,7 +145,10 @@ pub(super) fn create(bits: MarkBits) -> Vec<Message> {
 
 /// The chain of a code point, and its way from the mark.
 pub(super) fn add_dscp(dscp: Dscp, bits: MarkBits) -> Vec<Message> {
-    let chain = Chain { name: DscpChain::name(dscp), rules: dscp_rules(dscp, bits) };
+    let chain = Chain {
+        name: DscpChain::name(dscp),
+        rules: dscp_rules(dscp, bits),
+    };
     let from_mark = SetElement {
         key: bits.of(dscp).to_ne_bytes().to_vec(),
         value: Some(Value::Verdict(Verdict::Goto(chain.name.clone()))),
@@ -140,7 +156,10 @@ pub(super) fn add_dscp(dscp: Dscp, bits: MarkBits) -> Vec<Message> {
     };
     let mut messages = vec![chain.message()];
     messages.extend(chain.rules());
-    messages.push(Message::Elements { set: CHAINS, elements: vec![from_mark] });
+    messages.push(Message::Elements {
+        set: CHAINS,
+        elements: vec![from_mark],
+    });
     messages
 }
 
@@ -151,22 +170,48 @@ pub(super) fn add_hook(hook: &Hook, bits: MarkBits) -> Vec<Message> {
         Hook::Down(_) | Hook::Out(_) => (true, EGRESS_PRIORITY),
     };
     let rules = match hook {
-        Hook::Up(_) => Family::ALL.map(|family| Lookup { family, way: Way::Up }.entry()).to_vec(),
-        Hook::Down(_) => Family::ALL.map(|family| Lookup { family, way: Way::Down }.entry()).to_vec(),
+        Hook::Up(_) => Family::ALL
+            .map(|family| {
+                Lookup {
+                    family,
+                    way: Way::Up,
+                }
+                .entry()
+            })
+            .to_vec(),
+        Hook::Down(_) => Family::ALL
+            .map(|family| {
+                Lookup {
+                    family,
+                    way: Way::Down,
+                }
+                .entry()
+            })
+            .to_vec(),
         Hook::Out(_) => vec![enqueue(bits)],
     };
-    let chain = Chain { name: hook_name(hook), rules };
+    let chain = Chain {
+        name: hook_name(hook),
+        rules,
+    };
     let device = hook.device().to_owned();
     let base = Message::Chain {
         name: chain.name.clone(),
-        hook: Some(BaseChain { device, egress, priority }),
+        hook: Some(BaseChain {
+            device,
+            egress,
+            priority,
+        }),
     };
     std::iter::once(base).chain(chain.rules()).collect()
 }
 
 /// The message that removes a base chain; the kernel removes its rules with it.
 pub(super) fn delete_hook(hook: &Hook) -> Message {
-    Message::Chain { name: hook_name(hook), hook: None }
+    Message::Chain {
+        name: hook_name(hook),
+        hook: None,
+    }
 }
 
 fn sets() -> Vec<Set> {
@@ -181,7 +226,10 @@ fn sets() -> Vec<Set> {
     };
     let mut sets = vec![
         set(PORT_PROTOCOLS, vec![map::PROTOCOL]),
-        Set { value: Some(ValueType::Verdict), ..set(CHAINS, vec![map::MARK]) },
+        Set {
+            value: Some(ValueType::Verdict),
+            ..set(CHAINS, vec![map::MARK])
+        },
         Set {
             value: Some(ValueType::Word(map::datatype::CLASSID)),
             ..set(CLASSES, vec![map::MARK])
@@ -213,12 +261,18 @@ struct Chain {
 
 impl Chain {
     fn message(&self) -> Message {
-        Message::Chain { name: self.name.clone(), hook: None }
+        Message::Chain {
+            name: self.name.clone(),
+            hook: None,
+        }
     }
 
     fn rules(self) -> impl Iterator<Item = Message> {
         let chain = self.name;
-        self.rules.into_iter().map(move |exprs| Message::Rule { chain: chain.clone(), exprs })
+        self.rules.into_iter().map(move |exprs| Message::Rule {
+            chain: chain.clone(),
+            exprs,
+        })
     }
 }
 
@@ -252,16 +306,32 @@ impl Lookup {
             Expr::Meta(Meta::Protocol, Register::FIRST),
             Expr::Equal(Register::FIRST, ethertype.to_be_bytes().to_vec()),
             Expr::Payload(self.device(), Register::FIRST),
-            Expr::Lookup { set: map::devices(self.family), key: Register::FIRST, destination: None },
+            Expr::Lookup {
+                set: map::devices(self.family),
+                key: Register::FIRST,
+                destination: None,
+            },
             Expr::goto(self.name("device")),
         ]
     }
 
     fn chains(self, bits: MarkBits) -> [Chain; 4] {
-        let device = Chain { name: self.name("device"), rules: self.device_rules() };
-        let lookup = Chain { name: self.name("lookup"), rules: self.lookup_rules() };
-        let fragment = Chain { name: self.name("fragment"), rules: self.fragment_rules() };
-        let later = Chain { name: self.name("later"), rules: self.later_rules(bits) };
+        let device = Chain {
+            name: self.name("device"),
+            rules: self.device_rules(),
+        };
+        let lookup = Chain {
+            name: self.name("lookup"),
+            rules: self.lookup_rules(),
+        };
+        let fragment = Chain {
+            name: self.name("fragment"),
+            rules: self.fragment_rules(),
+        };
+        let later = Chain {
+            name: self.name("later"),
+            rules: self.later_rules(bits),
+        };
         [lookup, later, fragment, device]
     }
 
@@ -284,7 +354,11 @@ impl Lookup {
         }
         rules.push(match self.family {
             // Fragment offset and "more fragments" (RFC 791 §3.1).
-            Family::V4 => masked(Field::network(6, 2), 0x3fff, Expr::goto(self.name("fragment"))),
+            Family::V4 => masked(
+                Field::network(6, 2),
+                0x3fff,
+                Expr::goto(self.name("fragment")),
+            ),
             Family::V6 => vec![
                 Expr::Payload(Field::network(6, 1), Register::FIRST),
                 Expr::Equal(Register::FIRST, vec![FRAGMENT_HEADER]),
@@ -307,12 +381,20 @@ impl Lookup {
             Expr::Payload(self.server(), Register::word(words)),
         ];
         let lookup = |kind| {
-            let map = Map { kind, family: self.family, way: self.way };
+            let map = Map {
+                kind,
+                family: self.family,
+                way: self.way,
+            };
             Expr::verdict_of(map.name(), Register::FIRST)
         };
         let mut flows = vec![
             Expr::Meta(Meta::L4Protocol, Register::FIRST),
-            Expr::Lookup { set: PORT_PROTOCOLS, key: Register::FIRST, destination: None },
+            Expr::Lookup {
+                set: PORT_PROTOCOLS,
+                key: Register::FIRST,
+                destination: None,
+            },
         ];
         flows.extend(addresses.clone());
         flows.extend([
@@ -321,7 +403,10 @@ impl Lookup {
             lookup(Kind::Flows),
         ]);
         let hosts = addresses.into_iter().chain([lookup(Kind::Hosts)]).collect();
-        let whole = vec![Expr::Payload(self.device(), Register::FIRST), lookup(Kind::Whole)];
+        let whole = vec![
+            Expr::Payload(self.device(), Register::FIRST),
+            lookup(Kind::Whole),
+        ];
         vec![flows, hosts, whole]
     }
 
@@ -329,7 +414,11 @@ impl Lookup {
     fn fragment_rules(self) -> Vec<Vec<Expr>> {
         let offset = match self.family {
             Family::V4 => masked(Field::network(6, 2), 0x1fff, Expr::goto(self.name("later"))),
-            Family::V6 => masked(Field::network(42, 2), 0xfff8, Expr::goto(self.name("later"))),
+            Family::V6 => masked(
+                Field::network(42, 2),
+                0xfff8,
+                Expr::goto(self.name("later")),
+            ),
         };
         vec![
             offset,
@@ -419,7 +508,10 @@ fn datagram_key(family: Family) -> Vec<map::KeyPart> {
 fn load_datagram(family: Family) -> Vec<Expr> {
     let mut exprs = vec![
         Expr::Payload(source(family), Register::FIRST),
-        Expr::Payload(destination(family), Register::word(source(family).length / 4)),
+        Expr::Payload(
+            destination(family),
+            Register::word(source(family).length / 4),
+        ),
     ];
     match family {
         Family::V4 => exprs.extend([
@@ -445,8 +537,15 @@ fn keep(family: Family, bits: MarkBits) -> Chain {
     let mut rule = is_marked(bits);
     rule.extend(load_datagram(family));
     rule.push(Expr::Meta(Meta::Mark, VALUE));
-    rule.push(Expr::AddTo { map: fragments(family), key: Register::FIRST, value: VALUE });
-    Chain { name: keep_name(family), rules: vec![rule] }
+    rule.push(Expr::AddTo {
+        map: fragments(family),
+        key: Register::FIRST,
+        value: VALUE,
+    });
+    Chain {
+        name: keep_name(family),
+        rules: vec![rule],
+    }
 }
 
 fn is_marked(bits: MarkBits) -> Vec<Expr> {
@@ -463,7 +562,11 @@ fn enqueue(bits: MarkBits) -> Vec<Expr> {
     rule.extend([
         Expr::Meta(Meta::Mark, Register::FIRST),
         Expr::word_bits(Register::FIRST, bits.mask(), 0),
-        Expr::Lookup { set: CLASSES, key: Register::FIRST, destination: Some(Register::FIRST) },
+        Expr::Lookup {
+            set: CLASSES,
+            key: Register::FIRST,
+            destination: Some(Register::FIRST),
+        },
         Expr::SetMeta(Meta::Priority, Register::FIRST),
     ]);
     rule
@@ -484,7 +587,11 @@ fn dscp_rules(dscp: Dscp, bits: MarkBits) -> Vec<Vec<Expr>> {
                 mask: mask.to_be_bytes().to_vec(),
                 xor: bits.to_be_bytes().to_vec(),
             },
-            Expr::SetPayload { field, source: Register::FIRST, checksum_offset },
+            Expr::SetPayload {
+                field,
+                source: Register::FIRST,
+                checksum_offset,
+            },
         ]
     };
     vec![
@@ -509,7 +616,10 @@ mod tests {
         let bits = MarkBits::from_mask(0x7f00_0000).unwrap();
         assert_eq!(bits.of(Dscp::new(46).unwrap()), 0x6e00_0000);
         assert_eq!(bits.set(), 0x4000_0000);
-        assert_eq!(MarkBits::from_mask(0xfe00_0000).map(MarkBits::mask), Some(0xfe00_0000));
+        assert_eq!(
+            MarkBits::from_mask(0xfe00_0000).map(MarkBits::mask),
+            Some(0xfe00_0000)
+        );
         for bad in [0, 0x3f, 0xff, 0x7e01, 0x8000_003f, u32::MAX] {
             assert_eq!(MarkBits::from_mask(bad), None, "{bad:#x}");
         }
@@ -522,7 +632,11 @@ mod tests {
         }
         assert_eq!(DscpChain::dscp("dscp046"), None);
         assert_eq!(DscpChain::dscp("dscp64"), None);
-        for hook in [Hook::Up("eth_0.1".into()), Hook::Down("lan1".into()), Hook::Out("wan".into())] {
+        for hook in [
+            Hook::Up("eth_0.1".into()),
+            Hook::Down("lan1".into()),
+            Hook::Out("wan".into()),
+        ] {
             assert_eq!(hook_of(&hook_name(&hook)), Some(hook));
         }
         assert_eq!(hook_of("lookup4_up"), None);

@@ -1,0 +1,106 @@
+//! The ruleset in a real kernel, in a network namespace of each test's own.
+
+#![allow(clippy::unwrap_used, reason = "a test ends where something is not as it should be")]
+
+use std::collections::{BTreeSet, HashMap};
+use std::process::Command;
+use std::time::Duration;
+
+use nix::sched::{CloneFlags, unshare};
+use qod_agent::nft::{MarkBits, Nft};
+use qod_agent::plan::{self, Verdict};
+use qod_agent::ruleset::{Hook, Kernel, Layout};
+use qod_agent::session::{self, Entry, Session};
+use serde_json::{Value, json};
+
+/// Runs a test on a thread in a namespace with two ports, which end with the thread.
+fn in_namespace(test: impl FnOnce() + Send + 'static) {
+    let thread = std::thread::spawn(|| {
+        unshare(CloneFlags::CLONE_NEWNET).expect("root is needed to make a network namespace");
+        for device in ["lan1", "wan"] {
+            let peer = format!("{device}-peer");
+            let pair = ["link", "add", device, "type", "veth", "peer", "name", &peer];
+            let made = Command::new("ip").args(pair).status();
+            assert!(made.unwrap().success());
+        }
+        test();
+    });
+    if let Err(panic) = thread.join() {
+        std::panic::resume_unwind(panic);
+    }
+}
+
+fn entries(sessions: &[Value]) -> Vec<Entry> {
+    let raw: Vec<_> =
+        sessions.iter().map(|s| serde_json::value::to_raw_value(s).unwrap()).collect();
+    session::read(&raw, Duration::from_secs(1)).0
+}
+
+fn hooks() -> BTreeSet<Hook> {
+    [Hook::Up("lan1".into()), Hook::Down("lan1".into()), Hook::Out("wan".into())].into()
+}
+
+fn admitted(entries: &[Entry]) -> Vec<&Session> {
+    plan::admit(entries, Duration::from_secs(1), 10_000, &HashMap::new())
+        .into_iter()
+        .filter_map(|verdict| match verdict {
+            Verdict::Admitted(session) => Some(session),
+            _ => None,
+        })
+        .collect()
+}
+
+fn open() -> Nft {
+    Nft::open(MarkBits::from_mask(0x7f00_0000).unwrap()).unwrap()
+}
+
+/// Makes the kernel hold these sessions and reads it back.
+fn apply(nft: &mut Nft, sessions: &[&Session]) -> qod_agent::ruleset::Ruleset {
+    let held = nft.observe().unwrap();
+    let changes = plan::changes(sessions, &hooks(), &held, Duration::from_secs(1));
+    nft.commit(&changes).unwrap();
+    let held = nft.observe().unwrap();
+    let again = plan::changes(sessions, &hooks(), &held, Duration::from_secs(1));
+    assert!(again.is_empty(), "what was written is not what is read: {again:?}");
+    held
+}
+
+fn full_session(id: &str, host: usize) -> Value {
+    let (high, low) = (host / 250, 1 + host % 250);
+    json!({ "sessionId": id, "dscp": 46, "expiresIn": 3600,
+        "device": { "ipv4Address": format!("192.168.{high}.{low}"), "ipv6Address": format!("2001:db8:1::{host:x}") },
+        "applicationServer": { "ipv4Address": "198.51.100.0/28", "ipv6Address": "2001:db8:2::/64" },
+        "devicePorts": { "ranges": [{ "from": 5000, "to": 5100 }] } })
+}
+
+#[test]
+fn what_is_written_is_read_back() {
+    in_namespace(|| {
+        let mut nft = open();
+        assert_eq!(nft.observe().unwrap().layout, Layout::Absent);
+        let list = [
+            full_session("with-ports", 23),
+            json!({ "sessionId": "host", "dscp": 34, "device": { "ipv4Address": "192.168.1.24" },
+                    "applicationServer": { "ipv4Address": "0.0.0.0/0" } }),
+            json!({ "sessionId": "whole", "dscp": 8, "device": { "ipv6Address": "2001:db8:1::25" }, "expiresIn": 60 }),
+        ];
+        let entries = entries(&list);
+        let held = apply(&mut nft, &admitted(&entries));
+        assert_eq!(held.layout, Layout::Current);
+        assert_eq!(held.elements.len(), 4 + 2 + 2);
+        assert_eq!(held.devices.len(), 4);
+        assert_eq!(held.dscps.len(), 3);
+        assert_eq!(held.hooks, hooks());
+
+        let listed = Command::new("nft").args(["list", "ruleset"]).output().unwrap();
+        let text = String::from_utf8_lossy(&listed.stdout);
+        assert!(listed.status.success() && text.contains("comment \"with-ports\""), "{text}");
+
+        if std::env::var_os("SHOW").is_some() { eprintln!("{text}"); }
+        let held = apply(&mut nft, &[]);
+        assert!(held.elements.is_empty() && held.devices.is_empty());
+        nft.clear().unwrap();
+        assert_eq!(nft.observe().unwrap().layout, Layout::Absent);
+        nft.clear().unwrap();
+    });
+}
