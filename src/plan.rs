@@ -103,12 +103,15 @@ pub fn changes(
     held: &Ruleset,
     now: Duration,
 ) -> Changes {
-    let absent = Ruleset::default();
-    // What a foreign layout holds is not understood, so nothing of it is kept.
+    // What another layout holds is not understood, so nothing of it is kept.
+    let nothing = Ruleset {
+        layout: held.layout.clone(),
+        ..Ruleset::default()
+    };
     let held = if held.layout == Layout::Current {
         held
     } else {
-        &absent_like(held, absent)
+        &nothing
     };
     let wanted: BTreeMap<Match, &Session> = sessions
         .iter()
@@ -168,18 +171,295 @@ pub fn changes(
     changes
 }
 
-fn absent_like(held: &Ruleset, absent: Ruleset) -> Ruleset {
-    Ruleset {
-        layout: held.layout.clone(),
-        ..absent
-    }
-}
-
 /// Whether an element's end is too far from where it should be; a lease is renewed at half.
 fn is_stale(lease: bool, wanted: Duration, remaining: Duration) -> bool {
     if lease {
         remaining < LEASE / 2
     } else {
         wanted.abs_diff(remaining) > TOLERANCE
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dscp::Dscp;
+    use crate::flow::{Family, Peer, PortRange, Prefix};
+    use crate::ruleset::Held;
+    use proptest::prelude::*;
+
+    const NOW: Duration = Duration::from_secs(1000);
+
+    fn session(id: &str, ends: Option<u64>, peer: Peer) -> Session {
+        let device = IpAddr::from([192, 168, 1, 23]);
+        let matches = Way::ALL.map(|way| Match { way, device, peer }).to_vec();
+        let ends = ends.map(Duration::from_secs);
+        Session {
+            id: id.into(),
+            dscp: Dscp::new(46).unwrap(),
+            ends,
+            matches,
+        }
+    }
+
+    fn port(port: u16) -> Peer {
+        Peer::Ports {
+            server: Prefix::any(Family::V4),
+            device_ports: PortRange::ANY,
+            server_ports: PortRange {
+                from: port,
+                to: port,
+            },
+        }
+    }
+
+    fn entries(sessions: Vec<Session>) -> Vec<Entry> {
+        sessions
+            .into_iter()
+            .map(|s| Entry {
+                id: s.id.clone(),
+                session: Ok(s),
+            })
+            .collect()
+    }
+
+    fn code(verdict: &Verdict<'_>) -> Option<RejectCode> {
+        match verdict {
+            Verdict::Rejected(rejection) => Some(rejection.code),
+            _ => None,
+        }
+    }
+
+    /// The ruleset that holds these sessions, as the kernel would show it.
+    fn held(sessions: &[&Session]) -> Ruleset {
+        let mut held = Ruleset {
+            layout: Layout::Current,
+            ..Ruleset::default()
+        };
+        for session in sessions {
+            held.dscps.insert(session.dscp);
+            for matches in &session.matches {
+                held.devices.insert(matches.device);
+                let element = Held {
+                    session: session.id.clone(),
+                    dscp: Some(session.dscp),
+                    remaining: session.ends.map_or(LEASE, |end| end - NOW),
+                    counters: Counters {
+                        packets: 7,
+                        bytes: 700,
+                    },
+                };
+                held.elements.insert(*matches, element);
+            }
+        }
+        held
+    }
+
+    #[test]
+    fn the_earlier_of_two_overlapping_flows_holds() {
+        let any = Peer::Host(Prefix::any(Family::V4));
+        let list = entries(vec![
+            session("a", None, port(1)),
+            session("b", None, any),
+            session("c", None, port(2)),
+            session("d", None, Peer::Whole),
+        ]);
+        let verdicts = admit(&list, NOW, 10, &HashMap::new());
+        let codes: Vec<_> = verdicts.iter().map(code).collect();
+        assert_eq!(codes, [None, Some(RejectCode::Conflict), None, None]);
+        let Verdict::Rejected(rejection) = &verdicts[1] else {
+            panic!()
+        };
+        assert!(
+            rejection.message.ends_with("session a"),
+            "{}",
+            rejection.message
+        );
+    }
+
+    #[test]
+    fn an_expired_session_takes_no_room_and_wins_nothing() {
+        let list = entries(vec![
+            session("over", Some(1000), port(1)),
+            session("a", None, port(1)),
+            session("b", None, port(2)),
+        ]);
+        let verdicts = admit(&list, NOW, 1, &HashMap::new());
+        assert_eq!(verdicts[0], Verdict::Expired);
+        assert!(matches!(verdicts[1], Verdict::Admitted(_)));
+        assert_eq!(code(&verdicts[2]), Some(RejectCode::TooManySessions));
+    }
+
+    #[test]
+    fn what_the_kernel_refused_frees_its_flow() {
+        let list = entries(vec![
+            session("a", None, port(1)),
+            session("b", None, port(1)),
+        ]);
+        let refused = HashMap::from([("a".into(), "no room".to_owned())]);
+        let verdicts = admit(&list, NOW, 10, &refused);
+        assert_eq!(code(&verdicts[0]), Some(RejectCode::Kernel));
+        assert!(matches!(verdicts[1], Verdict::Admitted(_)));
+    }
+
+    #[test]
+    fn an_element_in_force_is_left_alone() {
+        let a = session("a", Some(1060), port(1));
+        let ruleset = held(&[&a]);
+        assert!(changes(&[&a], &BTreeSet::new(), &ruleset, NOW).is_empty());
+        let moved = Session {
+            ends: Some(Duration::from_millis(1_061_900)),
+            ..a.clone()
+        };
+        assert!(changes(&[&moved], &BTreeSet::new(), &ruleset, NOW).is_empty());
+        let moved = Session {
+            ends: Some(Duration::from_millis(1_062_100)),
+            ..a
+        };
+        let changes = changes(&[&moved], &BTreeSet::new(), &ruleset, NOW);
+        assert_eq!((changes.delete.len(), changes.add.len()), (2, 2));
+        assert_eq!(changes.add[0].counters.packets, 7);
+    }
+
+    #[test]
+    fn a_lease_is_renewed_at_half() {
+        let a = session("a", None, port(1));
+        let mut ruleset = held(&[&a]);
+        assert!(changes(&[&a], &BTreeSet::new(), &ruleset, NOW).is_empty());
+        for element in ruleset.elements.values_mut() {
+            element.remaining = LEASE / 2 - Duration::from_secs(1);
+        }
+        assert_eq!(changes(&[&a], &BTreeSet::new(), &ruleset, NOW).add.len(), 2);
+    }
+
+    #[test]
+    fn counters_do_not_pass_to_another_session() {
+        let a = session("a", Some(1060), port(1));
+        let b = Session {
+            id: "b".into(),
+            ..a.clone()
+        };
+        let changes = changes(&[&b], &BTreeSet::new(), &held(&[&a]), NOW);
+        assert_eq!(changes.delete.len(), 2);
+        assert!(
+            changes
+                .add
+                .iter()
+                .all(|element| element.counters == Counters::default())
+        );
+        assert!(changes.add_devices.is_empty() && changes.delete_devices.is_empty());
+    }
+
+    #[test]
+    fn another_layout_is_replaced_whole() {
+        let a = session("a", Some(1060), port(1));
+        let mut ruleset = held(&[&a]);
+        ruleset.layout = Layout::Other("from before".to_owned());
+        let changes = changes(&[&a], &BTreeSet::new(), &ruleset, NOW);
+        assert!(changes.create && changes.replace && changes.delete.is_empty());
+        assert_eq!(
+            (
+                changes.add.len(),
+                changes.add_devices.len(),
+                changes.add_dscps.len()
+            ),
+            (2, 1, 1)
+        );
+    }
+
+    fn small_session(index: usize) -> impl Strategy<Value = Session> {
+        let server = (0u8..8, 29u8..=32).prop_map(|(host, length)| {
+            Prefix::new(IpAddr::from([10, 0, 0, host]), length).unwrap()
+        });
+        let peer = prop_oneof![
+            1 => Just(Peer::Whole),
+            2 => server.clone().prop_map(Peer::Host),
+            4 => (server, 0u16..6, 0u16..3).prop_map(|(server, from, more)| Peer::Ports {
+                server,
+                device_ports: PortRange::ANY,
+                server_ports: PortRange { from, to: from + more },
+            }),
+        ];
+        let way = prop_oneof![
+            Just(vec![Way::Up]),
+            Just(vec![Way::Down]),
+            Just(Way::ALL.to_vec())
+        ];
+        (0u8..2, peer, way, 0u8..3, prop::option::of(1001u64..2000)).prop_map(
+            move |(device, peer, ways, dscp, ends)| {
+                let device = IpAddr::from([192, 168, 1, device]);
+                let matches = ways
+                    .into_iter()
+                    .map(|way| Match { way, device, peer })
+                    .collect();
+                let ends = ends.map(Duration::from_secs);
+                Session {
+                    id: format!("s{index}").into(),
+                    dscp: Dscp::new(dscp).unwrap(),
+                    ends,
+                    matches,
+                }
+            },
+        )
+    }
+
+    fn small_sessions() -> impl Strategy<Value = Vec<Session>> {
+        prop::collection::vec(any::<()>(), 0..10)
+            .prop_flat_map(|list| (0..list.len()).map(small_session).collect::<Vec<_>>())
+    }
+
+    proptest! {
+        #[test]
+        fn admission_is_greedy_in_array_order(sessions in small_sessions()) {
+            let list = entries(sessions.clone());
+            let verdicts = admit(&list, NOW, 100, &HashMap::new());
+            let mut model: Vec<&Session> = Vec::new();
+            for (session, verdict) in sessions.iter().zip(&verdicts) {
+                let free = model.iter().all(|earlier| {
+                    earlier.matches.iter().all(|a| session.matches.iter().all(|b| !a.overlaps(b)))
+                });
+                prop_assert_eq!(matches!(verdict, Verdict::Admitted(_)), free);
+                if free {
+                    model.push(session);
+                }
+            }
+        }
+
+        #[test]
+        fn changes_lead_from_any_state_to_what_is_wanted(
+            before in small_sessions(), after in small_sessions()
+        ) {
+            let (before, after) = (entries(before), entries(after));
+            let admitted = |list| {
+                let verdicts = admit(list, NOW, 100, &HashMap::new());
+                verdicts.into_iter().filter_map(|verdict| match verdict {
+                    Verdict::Admitted(session) => Some(session),
+                    _ => None,
+                }).collect::<Vec<_>>()
+            };
+            let (before, after) = (admitted(&before), admitted(&after));
+            let mut state = held(&before);
+            let changes = changes(&after, &BTreeSet::new(), &state, NOW);
+            for (matches, _) in &changes.delete {
+                prop_assert!(state.elements.remove(matches).is_some());
+            }
+            for element in changes.add {
+                let added = Held {
+                    session: element.session,
+                    dscp: Some(element.dscp),
+                    remaining: element.timeout,
+                    counters: element.counters,
+                };
+                prop_assert!(state.elements.insert(element.matches, added).is_none());
+            }
+            state.devices.extend(changes.add_devices);
+            state.devices.retain(|device| !changes.delete_devices.contains(device));
+            state.dscps.extend(changes.add_dscps);
+            let again = super::changes(&after, &BTreeSet::new(), &state, NOW);
+            prop_assert!(again.is_empty(), "{:?}", again);
+            let wanted: BTreeSet<_> = after.iter().flat_map(|s| s.matches.iter().copied()).collect();
+            let have: BTreeSet<_> = state.elements.keys().copied().collect();
+            prop_assert_eq!(have, wanted);
+        }
     }
 }

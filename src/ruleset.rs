@@ -124,6 +124,8 @@ pub enum Part {
     Add(SessionId),
     /// An element of a session was to be removed.
     Delete(SessionId),
+    /// A base chain was to be added.
+    Hook(Hook),
     /// Table, map, chain, rule or device address; the text names it.
     Structure(String),
 }
@@ -133,6 +135,10 @@ impl fmt::Display for Part {
         match self {
             Self::Add(session) => write!(f, "adding an element of session {session}"),
             Self::Delete(session) => write!(f, "removing an element of session {session}"),
+            Self::Hook(Hook::Up(device)) => write!(f, "hooking into the ingress of {device}"),
+            Self::Hook(Hook::Down(device) | Hook::Out(device)) => {
+                write!(f, "hooking into the egress of {device}")
+            }
             Self::Structure(what) => write!(f, "{what}"),
         }
     }

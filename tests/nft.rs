@@ -1,6 +1,10 @@
 //! The ruleset in a real kernel, in a network namespace of each test's own.
 
-#![allow(clippy::unwrap_used, reason = "a test ends where something is not as it should be")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test ends where something is not as it should be"
+)]
 
 use std::collections::{BTreeSet, HashMap};
 use std::process::Command;
@@ -31,13 +35,20 @@ fn in_namespace(test: impl FnOnce() + Send + 'static) {
 }
 
 fn entries(sessions: &[Value]) -> Vec<Entry> {
-    let raw: Vec<_> =
-        sessions.iter().map(|s| serde_json::value::to_raw_value(s).unwrap()).collect();
+    let raw: Vec<_> = sessions
+        .iter()
+        .map(|s| serde_json::value::to_raw_value(s).unwrap())
+        .collect();
     session::read(&raw, Duration::from_secs(1)).0
 }
 
 fn hooks() -> BTreeSet<Hook> {
-    [Hook::Up("lan1".into()), Hook::Down("lan1".into()), Hook::Out("wan".into())].into()
+    [
+        Hook::Up("lan1".into()),
+        Hook::Down("lan1".into()),
+        Hook::Out("wan".into()),
+    ]
+    .into()
 }
 
 fn admitted(entries: &[Entry]) -> Vec<&Session> {
@@ -61,7 +72,10 @@ fn apply(nft: &mut Nft, sessions: &[&Session]) -> qod_agent::ruleset::Ruleset {
     nft.commit(&changes).unwrap();
     let held = nft.observe().unwrap();
     let again = plan::changes(sessions, &hooks(), &held, Duration::from_secs(1));
-    assert!(again.is_empty(), "what was written is not what is read: {again:?}");
+    assert!(
+        again.is_empty(),
+        "what was written is not what is read: {again:?}"
+    );
     held
 }
 
@@ -92,11 +106,19 @@ fn what_is_written_is_read_back() {
         assert_eq!(held.dscps.len(), 3);
         assert_eq!(held.hooks, hooks());
 
-        let listed = Command::new("nft").args(["list", "ruleset"]).output().unwrap();
+        let listed = Command::new("nft")
+            .args(["list", "ruleset"])
+            .output()
+            .unwrap();
         let text = String::from_utf8_lossy(&listed.stdout);
-        assert!(listed.status.success() && text.contains("comment \"with-ports\""), "{text}");
+        assert!(
+            listed.status.success() && text.contains("comment \"with-ports\""),
+            "{text}"
+        );
 
-        if std::env::var_os("SHOW").is_some() { eprintln!("{text}"); }
+        if std::env::var_os("SHOW").is_some() {
+            eprintln!("{text}");
+        }
         let held = apply(&mut nft, &[]);
         assert!(held.elements.is_empty() && held.devices.is_empty());
         nft.clear().unwrap();

@@ -53,15 +53,15 @@ pub enum Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Open(Errno::EPROTONOSUPPORT) => {
-                write!(f, "this kernel has no nf_tables (kmod-nft-core on OpenWrt)")
-            }
+            Self::Open(Errno::EPROTONOSUPPORT) => write!(f, "{NO_NF_TABLES}"),
             Self::Open(errno) => {
                 write!(f, "opening a netlink socket to nf_tables: {}", errno.desc())
             }
             Self::Send(errno) => write!(f, "sending a request to nf_tables: {}", errno.desc()),
             Self::Receive(errno) => write!(f, "reading an answer of nf_tables: {}", errno.desc()),
             Self::Refused(Errno::EPERM) => write!(f, "{NOT_PERMITTED}"),
+            // What nfnetlink answers when no nf_tables has registered with it.
+            Self::Refused(Errno::EINVAL) => write!(f, "{NO_NF_TABLES}"),
             Self::Refused(errno) => write!(f, "reading back table {TABLE}: {}", errno.desc()),
             Self::Malformed(what) => write!(f, "reading an answer of nf_tables: {what} is cut off"),
             Self::Foreign(map) => write!(
@@ -75,6 +75,7 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
+const NO_NF_TABLES: &str = "this kernel has no nf_tables (kmod-nft-core on OpenWrt)";
 const NOT_PERMITTED: &str =
     "changing nf_tables is not permitted: CAP_NET_ADMIN (or root) is needed";
 

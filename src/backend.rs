@@ -1,0 +1,377 @@
+//! The HTTP client of the agent API: one poll, or one report, each a blocking call.
+
+use std::fmt;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use qod_wire::{Instructions, MAX_INSTRUCTIONS_BYTES, Status};
+use serde_json::value::RawValue;
+use ureq::http::{HeaderMap, StatusCode};
+use ureq::tls::{Certificate, ClientCert, PemItem, PrivateKey, RootCerts, TlsConfig};
+
+use crate::clock;
+use crate::config::{self, Config, Token};
+
+/// Where OpenWrt and Debian keep the authorities that a system trusts.
+const SYSTEM_AUTHORITIES: &str = "/etc/ssl/certs/ca-certificates.crt";
+const CONNECT: Duration = Duration::from_secs(10);
+/// For a body, and for an answer beyond the time that the backend was asked to hold it.
+const TRANSFER: Duration = Duration::from_secs(15);
+/// Longest `ETag` that is sent back.
+const LONGEST_TAG: usize = 256;
+/// Longest Retry-After that is honoured.
+const LONGEST_RETRY: Duration = Duration::from_secs(600);
+
+/// Instructions as they were read; each session still raw.
+pub type RawInstructions = Instructions<Box<RawValue>>;
+
+/// What a poll brought.
+pub enum Poll {
+    /// A new desired state.
+    Changed {
+        /// The state.
+        instructions: RawInstructions,
+        /// By which the next poll says what it has.
+        tag: String,
+        /// Boot time at which the answer was read.
+        read_at: Duration,
+    },
+    /// What the agent has is current.
+    Unchanged,
+}
+
+/// Why a call brought nothing.
+#[derive(Debug)]
+pub enum Failure {
+    /// An answer that cannot be used; the state in force stays.
+    BadInstructions(String),
+    /// The backend does not let this agent in.
+    Unauthorized(StatusCode),
+    /// The agent is decommissioned.
+    Gone,
+    /// The report itself is refused.
+    ReportRefused(StatusCode),
+    /// The backend's certificate is not valid yet: most likely this router's clock is not set.
+    Clock(String),
+    /// Anything that may pass: network, TLS, an overloaded backend.
+    Unreachable {
+        /// What failed.
+        what: String,
+        /// When the backend wants to be asked again.
+        retry_after: Option<Duration>,
+    },
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::BadInstructions(what) => write!(f, "the instructions cannot be used: {what}"),
+            Self::Unauthorized(status) => write!(f, "the backend refuses this agent: {status}"),
+            Self::Gone => write!(f, "the backend says that this agent is decommissioned"),
+            Self::ReportRefused(status) => write!(f, "the backend refuses the report: {status}"),
+            Self::Clock(what) => write!(f, "{what}; is this router's clock set?"),
+            Self::Unreachable { what, .. } => f.write_str(what),
+        }
+    }
+}
+
+impl std::error::Error for Failure {}
+
+/// Why there is no client: a file of the configuration cannot be used.
+#[derive(Debug)]
+pub struct Error {
+    file: PathBuf,
+    what: String,
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.file.display(), self.what)
+    }
+}
+
+impl std::error::Error for Error {}
+
+/// The way to the backend, with the credentials as their files were when it was made.
+pub struct Client {
+    http: ureq::Agent,
+    url: String,
+    authorization: Option<String>,
+}
+
+impl Client {
+    /// Reads the credential files and prepares TLS; nothing is sent.
+    ///
+    /// # Errors
+    /// A file cannot be read, or holds something else.
+    pub fn new(config: &Config) -> Result<Self, Error> {
+        let backend = &config.backend;
+        let tls = TlsConfig::builder()
+            .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .root_certs(authorities(backend)?)
+            .client_cert(client_certificate(backend)?)
+            .build();
+        let http = ureq::Agent::config_builder()
+            .tls_config(tls)
+            .https_only(backend.url.starts_with("https:"))
+            .proxy(None)
+            // A redirect is an error: nothing but the configured backend gets the token.
+            .max_redirects(0)
+            .max_redirects_will_error(false)
+            .http_status_as_error(false)
+            .user_agent(concat!("qod-agent/", env!("CARGO_PKG_VERSION")))
+            .timeout_resolve(Some(CONNECT))
+            .timeout_connect(Some(CONNECT))
+            .timeout_send_request(Some(TRANSFER))
+            .timeout_send_body(Some(TRANSFER))
+            .timeout_recv_body(Some(TRANSFER))
+            .max_response_header_size(16 * 1024)
+            .input_buffer_size(8 * 1024)
+            .output_buffer_size(8 * 1024)
+            .max_idle_connections(2)
+            .build()
+            .new_agent();
+        let authorization = token(backend)?.map(|token| format!("Bearer {token}"));
+        let url = format!("{}/agent/v1/agents/{}", backend.url, config.agent_id);
+        Ok(Self {
+            http,
+            url,
+            authorization,
+        })
+    }
+
+    /// Asks for instructions other than those of `tag`, and waits for them as long as `wait`.
+    ///
+    /// # Errors
+    /// See [`Failure`].
+    pub fn poll(&self, tag: Option<&str>, wait: Duration) -> Result<Poll, Failure> {
+        let mut request = self
+            .http
+            .get(format!("{}/instructions", self.url))
+            .config()
+            .timeout_recv_response(Some(wait + TRANSFER))
+            .build();
+        if let Some(authorization) = &self.authorization {
+            request = request.header("Authorization", authorization);
+        }
+        if let Some(tag) = tag {
+            request = request.header("If-None-Match", tag);
+            request = request.header("Prefer", format!("wait={}", wait.as_secs()));
+        }
+        let mut answer = request.call().map_err(unreachable)?;
+        match answer.status() {
+            StatusCode::OK => {}
+            StatusCode::NOT_MODIFIED if tag.is_some() => return Ok(Poll::Unchanged),
+            status => return Err(failure(status, answer.headers())),
+        }
+        let tag = answer
+            .headers()
+            .get("ETag")
+            .and_then(|tag| tag.to_str().ok())
+            .map(str::to_owned);
+        let body = answer
+            .body_mut()
+            .with_config()
+            .limit(MAX_INSTRUCTIONS_BYTES)
+            .read_to_vec();
+        let body = body.map_err(|error| match error {
+            ureq::Error::BodyExceedsLimit(limit) => {
+                Failure::BadInstructions(format!("they are longer than {limit} bytes"))
+            }
+            error => unreachable(error),
+        })?;
+        let read_at = clock::now();
+        let instructions: RawInstructions = serde_json::from_slice(&body)
+            .map_err(|error| Failure::BadInstructions(error.to_string()))?;
+        let tag = tag
+            .filter(|tag| tag.len() <= LONGEST_TAG)
+            .unwrap_or_else(|| format!("\"{}\"", instructions.revision));
+        Ok(Poll::Changed {
+            instructions,
+            tag,
+            read_at,
+        })
+    }
+
+    /// Sends a report.
+    ///
+    /// # Errors
+    /// See [`Failure`].
+    pub fn report(&self, status: &Status) -> Result<(), Failure> {
+        let body = serde_json::to_vec(status).map_err(|error| Failure::Unreachable {
+            what: format!("writing the report: {error}"),
+            retry_after: None,
+        })?;
+        let mut request = self
+            .http
+            .put(format!("{}/status", self.url))
+            .config()
+            .timeout_recv_response(Some(TRANSFER))
+            .build()
+            .header("Content-Type", "application/json");
+        if let Some(authorization) = &self.authorization {
+            request = request.header("Authorization", authorization);
+        }
+        let answer = request.send(&body).map_err(unreachable)?;
+        match answer.status() {
+            status if status.is_success() => Ok(()),
+            status => Err(match failure(status, answer.headers()) {
+                Failure::Unreachable { .. }
+                    if status.is_client_error() && !is_transient(status) =>
+                {
+                    Failure::ReportRefused(status)
+                }
+                failure => failure,
+            }),
+        }
+    }
+
+    /// Ends every call that is under way.
+    pub fn shutdown(&self) {
+        self.http.clone().shutdown();
+    }
+}
+
+fn is_transient(status: StatusCode) -> bool {
+    matches!(
+        status,
+        StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS
+    )
+}
+
+fn failure(status: StatusCode, headers: &HeaderMap) -> Failure {
+    match status {
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::NOT_FOUND => {
+            Failure::Unauthorized(status)
+        }
+        StatusCode::GONE => Failure::Gone,
+        status => Failure::Unreachable {
+            what: format!("the backend answers {status}"),
+            retry_after: headers
+                .get("Retry-After")
+                .and_then(|value| retry_after(value.to_str().ok()?)),
+        },
+    }
+}
+
+/// Seconds only: the other form is a date, and a router's clock may be years off.
+fn retry_after(value: &str) -> Option<Duration> {
+    let seconds = value.trim().parse().ok()?;
+    Some(Duration::from_secs(seconds).min(LONGEST_RETRY))
+}
+
+fn unreachable(error: ureq::Error) -> Failure {
+    use rustls::{CertificateError, Error::InvalidCertificate};
+    // ureq reports what rustls says within an I/O error when it comes up while the handshake runs.
+    let tls = match &error {
+        ureq::Error::Rustls(error) => Some(error),
+        ureq::Error::Io(error) => error.get_ref().and_then(|inner| inner.downcast_ref()),
+        _ => None,
+    };
+    let what = format!("reaching the backend: {error}");
+    match tls {
+        Some(InvalidCertificate(
+            CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. },
+        )) => Failure::Clock(what),
+        _ => Failure::Unreachable {
+            what,
+            retry_after: None,
+        },
+    }
+}
+
+fn token(backend: &config::Backend) -> Result<Option<String>, Error> {
+    let path = match &backend.token {
+        None => return Ok(None),
+        Some(Token::Inline(token)) => return Ok(Some(token.clone())),
+        Some(Token::File(path)) => path,
+    };
+    let text = String::from_utf8(read(path)?).unwrap_or_default();
+    let token = text.trim();
+    if token.is_empty() || !token.bytes().all(|b| b.is_ascii_graphic()) {
+        let what = "holds no token: one line of visible ASCII is needed".to_owned();
+        return Err(Error {
+            file: path.clone(),
+            what,
+        });
+    }
+    Ok(Some(token.to_owned()))
+}
+
+fn authorities(backend: &config::Backend) -> Result<RootCerts, Error> {
+    if backend.ca_file.is_none() && backend.url.starts_with("http:") {
+        return Ok(RootCerts::from(Vec::new()));
+    }
+    let path = backend
+        .ca_file
+        .as_deref()
+        .unwrap_or(Path::new(SYSTEM_AUTHORITIES));
+    Ok(RootCerts::from(certificates(path)?))
+}
+
+fn client_certificate(backend: &config::Backend) -> Result<Option<ClientCert>, Error> {
+    let Some((cert, key)) = &backend.client_cert else {
+        return Ok(None);
+    };
+    let chain = certificates(cert)?;
+    let key = PrivateKey::from_pem(&read(key)?).map_err(|error| Error {
+        file: key.clone(),
+        what: format!("holds no private key: {error}"),
+    })?;
+    Ok(Some(ClientCert::new_with_certs(&chain, key)))
+}
+
+fn certificates(path: &Path) -> Result<Vec<Certificate<'static>>, Error> {
+    let certificates: Vec<_> = ureq::tls::parse_pem(&read(path)?)
+        .filter_map(|item| match item {
+            Ok(PemItem::Certificate(certificate)) => Some(certificate),
+            _ => None,
+        })
+        .collect();
+    if certificates.is_empty() {
+        return Err(Error {
+            file: path.to_owned(),
+            what: "holds no certificate".to_owned(),
+        });
+    }
+    Ok(certificates)
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, Error> {
+    let error = |error: io::Error| Error {
+        file: path.to_owned(),
+        what: format!("cannot be read: {error}"),
+    };
+    fs::read(path).map_err(error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn retry_after_is_seconds_and_bounded() {
+        assert_eq!(retry_after("7"), Some(Duration::from_secs(7)));
+        assert_eq!(retry_after("315360000"), Some(LONGEST_RETRY));
+        assert_eq!(retry_after("-1"), None);
+        assert_eq!(retry_after("Wed, 21 Oct 2015 07:28:00 GMT"), None);
+    }
+
+    #[test]
+    fn answers_mean_what_the_contract_says() {
+        let kind = |status: u16| failure(StatusCode::from_u16(status).unwrap(), &HeaderMap::new());
+        for status in [401, 403, 404] {
+            assert!(matches!(kind(status), Failure::Unauthorized(_)));
+        }
+        assert!(matches!(kind(410), Failure::Gone));
+        for status in [302, 408, 429, 500, 503] {
+            assert!(
+                matches!(kind(status), Failure::Unreachable { .. }),
+                "{status}"
+            );
+        }
+    }
+}

@@ -1,0 +1,58 @@
+//! How long to wait after an error: twice as long each time, with full jitter, so that a hundred
+//! thousand routers do not come back in the same second.
+
+use std::hash::{BuildHasher, RandomState};
+use std::time::Duration;
+
+const FIRST: Duration = Duration::from_secs(1);
+
+/// Waiting times after errors in a row.
+#[derive(Debug, Default)]
+pub struct Backoff {
+    failures: u32,
+}
+
+impl Backoff {
+    /// All is well again.
+    pub fn reset(&mut self) {
+        self.failures = 0;
+    }
+
+    /// Time to wait after one more error: evenly between nothing and 1 s, 2 s, 4 s, … at most `most`.
+    pub fn next(&mut self, most: Duration) -> Duration {
+        let ceiling = FIRST.saturating_mul(1 << self.failures.min(20)).min(most);
+        self.failures = self.failures.saturating_add(1);
+        // Whole milliseconds, and never none: an error that comes at once must not spin.
+        let millis = u64::try_from(ceiling.as_millis())
+            .unwrap_or(u64::MAX)
+            .max(1);
+        Duration::from_millis(1 + random() % millis)
+    }
+}
+
+/// A number that other routers do not share. Not for secrets.
+fn random() -> u64 {
+    RandomState::new().hash_one(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_grow_to_the_ceiling_and_start_again() {
+        let most = Duration::from_secs(60);
+        let longest = |failures| {
+            let waits = (0..200).map(|_| Backoff { failures }.next(most));
+            waits.max().unwrap()
+        };
+        assert!(
+            longest(0) <= Duration::from_millis(1000) && longest(0) > Duration::from_millis(500)
+        );
+        assert!(longest(3) <= Duration::from_secs(8) && longest(3) > Duration::from_secs(4));
+        assert!(longest(u32::MAX) <= most && longest(u32::MAX) > Duration::from_secs(30));
+        let mut backoff = Backoff { failures: 9 };
+        backoff.reset();
+        assert!(backoff.next(most) <= Duration::from_secs(1));
+    }
+}

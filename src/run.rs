@@ -1,0 +1,127 @@
+//! `qod-agent run`: puts the parts together and runs them until a signal.
+
+use std::fmt;
+use std::io;
+use std::time::Duration;
+
+use tokio::runtime::Builder;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, watch};
+
+use crate::agent::Agent;
+use crate::config::Config;
+use crate::link::{Links, Watch};
+use crate::nft::Nft;
+use crate::queue::Queues;
+use crate::ruleset::Kernel;
+use crate::status::{self, Identity};
+use crate::uplink::Uplink;
+use crate::{backend, link, nft};
+
+/// A poll, a report, and one that ends while its successor begins.
+const HTTP_THREADS: usize = 3;
+/// Enough for TLS in a build without optimisation, too.
+const HTTP_STACK: usize = 512 * 1024;
+/// News that wait for the loop. The poll stops while they do.
+const NEWS: usize = 4;
+const STATUS_REQUESTS: usize = 8;
+
+/// Why the agent does not run.
+#[derive(Debug)]
+pub enum Error {
+    /// A credential file cannot be used.
+    Backend(backend::Error),
+    /// There is no way to nf_tables.
+    Nft(nft::Error),
+    /// There is no way to rtnetlink.
+    Link(link::Error),
+    /// The status address cannot be had.
+    Status(status::ServerError),
+    /// The machine lacks what every program needs.
+    System(&'static str, io::Error),
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Backend(error) => error.fmt(f),
+            Self::Nft(error) => error.fmt(f),
+            Self::Link(error) => error.fmt(f),
+            Self::Status(error) => error.fmt(f),
+            Self::System(doing, error) => write!(f, "{doing}: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
+/// Runs until SIGTERM or SIGINT. The marks stay in the kernel, which ends them on time.
+///
+/// # Errors
+/// See [`Error`]; once it runs, no fault ends it.
+pub fn run(config: &Config) -> Result<(), Error> {
+    let runtime = Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(HTTP_THREADS)
+        .thread_stack_size(HTTP_STACK)
+        .build()
+        .map_err(|error| Error::System("starting the runtime", error))?;
+    let result = runtime.block_on(start(config));
+    // A thread may still be inside a call that is being aborted; the process does not wait for it.
+    runtime.shutdown_timeout(Duration::from_millis(200));
+    result
+}
+
+async fn start(config: &Config) -> Result<(), Error> {
+    // First of all, so that a missing right or module is one sentence.
+    let mut nft = Nft::open(config.mark_bits).map_err(Error::Nft)?;
+    nft.observe().map_err(Error::Nft)?;
+
+    let uplink = Uplink::new(config).map_err(Error::Backend)?;
+    let (connection, handle, _) = rtnetlink::new_connection()
+        .map_err(|error| Error::System("opening a netlink socket to rtnetlink", error))?;
+    tokio::spawn(connection);
+    // Listening comes first: what changes after the first look is an event.
+    let watch = Watch::new().map_err(Error::Link)?;
+    let links = Links::new(handle.clone(), config.lan.clone(), config.wan.clone());
+    let identity = Identity::new(&config.agent_id)
+        .map_err(|error| Error::System("reading /dev/urandom", error))?;
+    let handlers = |error| Error::System("installing a signal handler", error);
+    let mut terminate = signal(SignalKind::terminate()).map_err(handlers)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(handlers)?;
+    let stop = async {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    };
+
+    let (request, requests) = mpsc::channel(STATUS_REQUESTS);
+    status::serve(&config.status, request)
+        .await
+        .map_err(Error::Status)?;
+    let (report, reports) = watch::channel(None);
+    let (tell, news) = mpsc::channel(NEWS);
+    tokio::spawn(uplink.clone().poll(tell));
+    tokio::spawn(uplink.clone().report(reports));
+
+    log::info!(
+        "agent {} of version {} starts; backend {}",
+        config.agent_id,
+        env!("CARGO_PKG_VERSION"),
+        config.backend.url
+    );
+    let agent = Agent::new(
+        config.clone(),
+        nft,
+        links,
+        watch,
+        Queues::new(handle),
+        identity,
+        report,
+    );
+    agent.run(news, requests, stop).await;
+    log::info!("stopping; the marks stay until their sessions end");
+    uplink.shutdown();
+    Ok(())
+}

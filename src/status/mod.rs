@@ -1,0 +1,9 @@
+//! What the agent reports: its identity, and the document that is made of what was verified.
+
+mod document;
+mod server;
+mod table;
+
+pub use document::{Identity, Report};
+pub use server::{Error as ServerError, Request, serve};
+pub use table::{Error as ShowError, Form, show};

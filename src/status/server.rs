@@ -1,0 +1,220 @@
+//! The local status server: `GET /v1/status` over HTTP/1.1, one request a connection.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use qod_wire::Status;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::time::timeout;
+
+use crate::config::StatusServer;
+
+/// Clients at a time; others wait in the kernel's queue.
+const CLIENTS: usize = 8;
+/// Longest request line with headers, in bytes.
+const LONGEST_HEAD: usize = 8 * 1024;
+/// For the whole exchange.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Somebody wants to know the status.
+pub type Request = oneshot::Sender<Status>;
+
+/// Why there is no status server.
+#[derive(Debug)]
+pub struct Error {
+    listen: SocketAddr,
+    error: io::Error,
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "listening for status requests on {}: {}",
+            self.listen, self.error
+        )
+    }
+}
+
+impl std::error::Error for Error {}
+
+/// Listens, and hands each request to `agent` from then on in a task of its own.
+///
+/// # Errors
+/// The address cannot be had.
+pub async fn serve(config: &StatusServer, agent: mpsc::Sender<Request>) -> Result<(), Error> {
+    let listen = config.listen;
+    let listener = TcpListener::bind(listen)
+        .await
+        .map_err(|error| Error { listen, error })?;
+    let token: Option<Arc<str>> = config.token.as_deref().map(Into::into);
+    tokio::spawn(async move {
+        let clients = Arc::new(Semaphore::new(CLIENTS));
+        while let Ok(place) = clients.clone().acquire_owned().await {
+            match listener.accept().await {
+                Ok((stream, _)) => {
+                    let (agent, token) = (agent.clone(), token.clone());
+                    tokio::spawn(async move {
+                        let _place = place;
+                        let _ = timeout(PATIENCE, exchange(stream, token.as_deref(), &agent)).await;
+                    });
+                }
+                Err(error) => {
+                    // Out of descriptors, most likely: others must give some back first.
+                    log::warn!("accepting a status request: {error}");
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                }
+            }
+        }
+    });
+    Ok(())
+}
+
+async fn exchange(
+    mut stream: TcpStream,
+    token: Option<&str>,
+    agent: &mpsc::Sender<Request>,
+) -> io::Result<()> {
+    let head = read_head(&mut stream).await?;
+    let (status, body) = match decide(&head, token) {
+        Decision::Refuse(status) => (status, None),
+        Decision::Answer => match ask(agent).await {
+            Some(body) => ("200 OK", Some(body)),
+            None => ("503 Service Unavailable", None),
+        },
+    };
+    let body = body.unwrap_or_else(|| format!("{{\"message\":\"{status}\"}}").into_bytes());
+    let head = format!(
+        "HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\
+         Cache-Control: no-store\r\nConnection: close\r\n\r\n",
+        body.len()
+    );
+    stream.write_all(head.as_bytes()).await?;
+    stream.write_all(&body).await?;
+    stream.shutdown().await
+}
+
+async fn ask(agent: &mpsc::Sender<Request>) -> Option<Vec<u8>> {
+    let (request, answer) = oneshot::channel();
+    agent.send(request).await.ok()?;
+    serde_json::to_vec(&answer.await.ok()?).ok()
+}
+
+/// Reads to the empty line; what is longer, or ends before it, is cut there and will not parse.
+async fn read_head(stream: &mut TcpStream) -> io::Result<Vec<u8>> {
+    let mut head = Vec::with_capacity(1024);
+    while head.len() < LONGEST_HEAD && !head.windows(4).any(|end| end == b"\r\n\r\n") {
+        if stream.read_buf(&mut head).await? == 0 {
+            break;
+        }
+    }
+    Ok(head)
+}
+
+enum Decision {
+    Answer,
+    Refuse(&'static str),
+}
+
+fn decide(head: &[u8], token: Option<&str>) -> Decision {
+    const BAD: Decision = Decision::Refuse("400 Bad Request");
+    let Some(head) = std::str::from_utf8(head)
+        .ok()
+        .and_then(|head| head.split("\r\n\r\n").next())
+    else {
+        return BAD;
+    };
+    let mut lines = head.split("\r\n");
+    let mut request = lines.next().unwrap_or_default().split(' ');
+    let (Some(method), Some(path), Some(version)) =
+        (request.next(), request.next(), request.next())
+    else {
+        return BAD;
+    };
+    if !version.starts_with("HTTP/1.") {
+        return BAD;
+    }
+    if path != "/v1/status" {
+        return Decision::Refuse("404 Not Found");
+    }
+    if method != "GET" {
+        return Decision::Refuse("405 Method Not Allowed");
+    }
+    let Some(token) = token else {
+        return Decision::Answer;
+    };
+    let presented = lines.find_map(|line| {
+        let (name, value) = line.split_once(':')?;
+        name.eq_ignore_ascii_case("authorization")
+            .then(|| value.trim())
+    });
+    match presented.and_then(|value| value.strip_prefix("Bearer ")) {
+        Some(presented) if same(presented.as_bytes(), token.as_bytes()) => Decision::Answer,
+        _ => Decision::Refuse("401 Unauthorized"),
+    }
+}
+
+/// Compares in a time that does not tell how much of a secret was right.
+fn same(a: &[u8], b: &[u8]) -> bool {
+    a.len() == b.len()
+        && a.iter()
+            .zip(b)
+            .fold(0, |differing, (a, b)| differing | (a ^ b))
+            == 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(head: &str, token: Option<&str>) -> &'static str {
+        match decide(head.as_bytes(), token) {
+            Decision::Answer => "200",
+            Decision::Refuse(status) => status.split(' ').next().unwrap(),
+        }
+    }
+
+    #[test]
+    fn only_one_thing_is_answered() {
+        assert_eq!(
+            answer("GET /v1/status HTTP/1.1\r\nHost: x\r\n\r\n", None),
+            "200"
+        );
+        assert_eq!(answer("POST /v1/status HTTP/1.1\r\n\r\n", None), "405");
+        assert_eq!(answer("GET / HTTP/1.1\r\n\r\n", None), "404");
+        for bad in [
+            "",
+            "GET",
+            "GET /v1/status",
+            "\r\n\r\n",
+            "GET /v1/status SIP/2.0\r\n\r\n",
+        ] {
+            assert_eq!(answer(bad, None), "400", "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_token_is_asked_for_where_there_is_one() {
+        let with =
+            |value: &str| format!("GET /v1/status HTTP/1.1\r\nauthorization: {value}\r\n\r\n");
+        assert_eq!(answer(&with("Bearer s3cret"), Some("s3cret")), "200");
+        for wrong in [
+            "Bearer s3cre",
+            "Bearer s3crets",
+            "Basic s3cret",
+            "s3cret",
+            "",
+        ] {
+            assert_eq!(answer(&with(wrong), Some("s3cret")), "401", "{wrong:?}");
+        }
+        assert_eq!(
+            answer("GET /v1/status HTTP/1.1\r\n\r\n", Some("s3cret")),
+            "401"
+        );
+    }
+}
