@@ -1,4 +1,5 @@
 //! The agent on a home's access point.
 
 pub mod dscp;
+pub mod link;
 pub mod queue;

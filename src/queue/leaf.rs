@@ -26,7 +26,7 @@ const TCA_TBF_BURST: u16 = 6;
 /// 1 Tbit/s: TBF's tokens for a packet are back before the next one can be dequeued.
 const NEVER_REACHED: Rate = Rate::from_kbps(1_000_000_000);
 
-/// Bytes beside the MTU that a packet may have: Ethernet header, VLAN tags, PPPoE, tunnel headers.
+/// Bytes beside the MTU that a packet may have: Ethernet header, VLAN tags, PPP and tunnels.
 /// Generous, because TBF *drops* what is larger than its burst and no GSO packet; it also covers
 /// the usual steps of an MTU (1,492, 1,500, 1,508).
 const HEADERS: u64 = 128;

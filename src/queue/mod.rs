@@ -11,7 +11,7 @@
 //!
 //! **A link of unknown rate** gets the same tree at a rate that is never reached. Nothing is held
 //! back then, and HTB serves the classes strictly by priority whenever the driver's own queue is
-//! full. The `prio` qdisc would do the same, but is a module of its own on OpenWrt, while HTB and
+//! full. The `prio` qdisc would do the same, but is a package of its own (`kmod-sched-prio`), while HTB and
 //! TBF are both in `kmod-sched-core`; and with it the class ids would depend on the kind.
 //!
 //! **Another program's root** is never touched: SQM users keep their SQM.

@@ -77,17 +77,13 @@ pub(super) async fn send(
     let mut request = NetlinkMessage::from(message);
     request.header.flags = NLM_F_REQUEST | NLM_F_ACK | flags;
     let mut answers = handle.request(request).map_err(to_io)?;
+    // netlink-proto keeps the acknowledgement to itself and ends the stream.
     while let Some(answer) = answers.next().await {
         if let NetlinkPayload::Error(error) = answer.payload {
-            // Errno 0 is the acknowledgement.
-            return if error.code.is_some() {
-                Err(error.to_io())
-            } else {
-                Ok(())
-            };
+            return Err(error.to_io());
         }
     }
-    Err(io::Error::from(io::ErrorKind::BrokenPipe))
+    Ok(())
 }
 
 /// Every qdisc of every device: the kernel cannot filter this dump.
