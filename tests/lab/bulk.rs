@@ -7,6 +7,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use nix::sys::socket::{setsockopt, sockopt};
+
 use super::netns::Netns;
 use super::send;
 
@@ -142,8 +144,12 @@ pub fn bulk_here(from: IpAddr, to: SocketAddr, flows: usize, time: Duration) {
 fn connect(from: IpAddr, to: SocketAddr, flows: usize) -> Vec<TcpStream> {
     (0..flows)
         .map(|_| {
-            send::tcp_connect(SocketAddr::new(from, 0), to, 0)
-                .unwrap_or_else(|e| panic!("{from} to {to}: {e}"))
+            let stream = send::tcp_connect(SocketAddr::new(from, 0), to, 0)
+                .unwrap_or_else(|e| panic!("{from} to {to}: {e}"));
+            // What most devices use: it fills buffers. The machine's own choice may spare them.
+            setsockopt(&stream, sockopt::TcpCongestion, &"cubic".into())
+                .unwrap_or_else(|e| panic!("TCP's cubic: {e}"));
+            stream
         })
         .collect()
 }

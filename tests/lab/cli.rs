@@ -32,8 +32,8 @@ The home (from outside of it):
   up    --group NAME [--modem-kbit 21000] [--modem-bytes 1000000] [--modem no]
           makes the namespaces NAME.phone .laptop .router .modem .internet; NAME is qodPID.N
   down  --group NAME                  deletes them
-  rate  --group NAME --from A:P --to A:P [--ms 500] [--cpu 0]
-          floods from the phone and counts in the internet: packets/s as JSON
+  rate  --group NAME --from A:P --to A:P [--ms 500] [--cpu 0] [--receiver internet]
+          floods from the phone and counts in the internet or at the laptop: packets/s as JSON
   kernel                              what this kernel can do, as JSON
   certificates --folder F --name N    ca.pem, server.pem, server.key
 
@@ -148,8 +148,13 @@ fn rate(flags: &Flags) {
     home.without_segmentation_offload();
     flood::steer(&home.router, "lan1", 1);
     let flood = flags.flood();
-    flood::drop_at(&home.internet, "eth0", flood.to.port());
-    let (sent, arrived) = flood.rate(&home.phone, &home.internet, "eth0", flags.time());
+    let receiver = match flags.get_or("receiver", "internet".to_owned()).as_str() {
+        "internet" => &home.internet,
+        "laptop" => &home.laptop,
+        other => usage(&format!("--receiver {other}")),
+    };
+    flood::drop_at(receiver, "eth0", flood.to.port());
+    let (sent, arrived) = flood.rate(&home.phone, receiver, "eth0", flags.time());
     println!(
         "{}",
         json!({ "sent_pps": sent.rate, "held": sent.held, "arrived_pps": arrived })

@@ -100,7 +100,9 @@ pub fn count_here(device: &str, time: Duration) -> f64 {
 /// Drops UDP to a port at a device's ingress: the cheapest receiver, since nothing answers.
 pub fn drop_at(netns: &Netns, device: &str, port: u16) {
     netns.nft(&format!(
-        "table netdev lab_sink {{ chain {device} {{ \
+        "add table netdev lab_sink\n\
+         delete table netdev lab_sink\n\
+         table netdev lab_sink {{ chain {device} {{ \
            type filter hook ingress device \"{device}\" priority -500; udp dport {port} drop; }}; }}\n"
     ));
 }
@@ -111,4 +113,26 @@ pub fn steer(netns: &Netns, device: &str, cpu: usize) {
     // `ip netns exec` mounts the /sys of the namespace, which a thread does not have.
     let file = format!("/sys/class/net/{device}/queues/rx-0/rps_cpus");
     netns.output("sh", &["-c", &format!("echo {mask} > {file}")]);
+}
+
+/// Measures variants in turn, round after round, so that whatever else the machine does meets all of
+/// them alike. `measure` gets the variant's number; the answer has one list per variant.
+pub fn alternate<const N: usize>(
+    rounds: usize,
+    mut measure: impl FnMut(usize) -> f64,
+) -> [Vec<f64>; N] {
+    let mut all = [const { Vec::new() }; N];
+    for _ in 0..rounds {
+        for (variant, list) in all.iter_mut().enumerate() {
+            list.push(measure(variant));
+        }
+    }
+    all
+}
+
+/// The median of the rounds' ratios of two variants: 1.0 where they are equally fast.
+pub fn ratio(variant: &[f64], base: &[f64]) -> f64 {
+    let mut ratios: Vec<_> = variant.iter().zip(base).map(|(v, b)| v / b).collect();
+    ratios.sort_by(f64::total_cmp);
+    ratios[ratios.len() / 2]
 }
