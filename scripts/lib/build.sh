@@ -1,0 +1,15 @@
+# shellcheck shell=bash
+# The programs that the scripts run. Sourced, after packages.sh, in the top folder.
+
+# Builds what QOD_AGENT_BIN, QOD_BACKEND_BIN and QOD_LAB do not name already, and sets them.
+build_programs() {
+    local target
+    target=$(cargo metadata --format-version 1 --no-deps | jq -r .target_directory)/debug
+    [ -n "${QOD_AGENT_BIN:-}" ] || cargo build --locked --bin qod-agent
+    [ -n "${QOD_BACKEND_BIN:-}" ] || cargo build --locked -p qod-backend
+    [ -n "${QOD_LAB:-}" ] || cargo build --locked --example qod-lab
+    QOD_AGENT_BIN=${QOD_AGENT_BIN:-$target/qod-agent}
+    QOD_BACKEND_BIN=${QOD_BACKEND_BIN:-$target/qod-backend}
+    QOD_LAB=${QOD_LAB:-$target/examples/qod-lab}
+    export QOD_AGENT_BIN QOD_BACKEND_BIN QOD_LAB
+}

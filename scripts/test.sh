@@ -1,0 +1,68 @@
+#!/usr/bin/env bash
+# All tests in one command: formatting, lints, unit tests, and tests/ against the real kernel in network
+# namespaces. Installs what is missing. What cannot run here is said, and is never counted as passed.
+set -uo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
+# shellcheck source=scripts/lib/packages.sh
+. scripts/lib/packages.sh
+# shellcheck source=scripts/lib/build.sh
+. scripts/lib/build.sh
+
+install_packages
+need_rust
+
+FAILED=()
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+
+step() {
+    local name=$1
+    shift
+    printf '\n== %s\n' "$name"
+    "$@" || FAILED+=("$name")
+}
+
+tests() {
+    cargo test --locked --no-fail-fast "$@" 2>&1 | tee -a "$log"
+    return "${PIPESTATUS[0]}"
+}
+
+step 'cargo fmt' cargo fmt --all --check
+step 'cargo clippy' cargo clippy --locked --workspace --all-targets -- -D warnings
+step 'shellcheck' shellcheck --external-sources scripts/*.sh scripts/lib/*.sh .ci/run
+step 'build' build_programs
+
+NOT_RUN=()
+if reason=$(can_make_namespaces 2>&1); then
+    if [ "$(id -u)" != 0 ]; then
+        # The tests need root, the build does not.
+        triple=$(rustc --print host-tuple | tr 'a-z-' 'A-Z_')
+        export "CARGO_TARGET_${triple}_RUNNER=sudo -n -E"
+    fi
+    step 'tests' tests --workspace
+    # A test that needs what some kernels lack is #[ignore]d in a module needs_<what>; with a kernel
+    # that has it, it runs here, else it is named below.
+    while read -r feature there; do
+        grep -rqs "mod needs_$feature" tests || continue
+        if [ "$there" = true ]; then
+            step "tests that need $feature" tests --test '*' -- --ignored "needs_$feature::"
+        else
+            NOT_RUN+=("tests in needs_$feature: this kernel has no $feature")
+        fi
+    done < <(as_root "$QOD_LAB" kernel | jq -r 'to_entries[] | "\(.key) \(.value)"')
+else
+    NOT_RUN+=("tests/*.rs: ${reason:-needs root}")
+    step 'unit tests' tests --workspace --lib --bins
+    FAILED+=('tests against the kernel (not run)')
+fi
+
+printf '\n'
+for each in "${NOT_RUN[@]}"; do
+    echo "NOT RUN: $each"
+done
+for each in "${FAILED[@]}"; do
+    echo "FAILED: $each"
+done
+awk '/^test result:/ { passed += $4; failed += $6 }
+     END { printf "%d passed, %d failed\n", passed, failed }' "$log"
+[ ${#FAILED[@]} = 0 ]
