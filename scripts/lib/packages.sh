@@ -4,6 +4,7 @@
 # command or file that shows a package is there : Debian package
 NEEDED=(
     cc:gcc
+    /usr/include/stdlib.h:libc6-dev
     pkg-config:pkg-config
     /usr/include/libnftnl/common.h:libnftnl-dev
     /usr/include/libmnl/libmnl.h:libmnl-dev

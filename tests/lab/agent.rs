@@ -1,7 +1,7 @@
 //! A running `qod-agent`.
 
 use std::env;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Output;
 
 use serde_json::{Value, json};
@@ -45,14 +45,7 @@ impl Agent {
     pub fn start(netns: &Netns, config: &Value) -> Self {
         let folder = Folder::new();
         let file = folder.write("config.json", config.to_string());
-        let process = Process::start(
-            netns
-                .command(binary())
-                .args(["run", "--config"])
-                .arg(&file)
-                .env("RUST_LOG", "debug"),
-            &folder.path().join("agent.log"),
-        );
+        let process = run(netns, &folder, &file);
         Self {
             process,
             config: file,
@@ -63,14 +56,7 @@ impl Agent {
     /// Another run with the same configuration, after the first has ended or was killed.
     pub fn restart(&mut self, netns: &Netns) {
         self.process.kill();
-        self.process = Process::start(
-            netns
-                .command(binary())
-                .args(["run", "--config"])
-                .arg(&self.config)
-                .env("RUST_LOG", "debug"),
-            &self.folder.path().join("agent.log"),
-        );
+        self.process = run(netns, &self.folder, &self.config);
     }
 
     /// Runs one of the other commands with the same configuration.
@@ -88,4 +74,15 @@ impl Agent {
             .success()
             .then(|| serde_json::from_slice(&output.stdout).unwrap())
     }
+}
+
+fn run(netns: &Netns, folder: &Folder, config: &Path) -> Process {
+    Process::start(
+        netns
+            .command(binary())
+            .args(["run", "--config"])
+            .arg(config)
+            .env("RUST_LOG", "debug"),
+        &folder.path().join("agent.log"),
+    )
 }

@@ -3,7 +3,7 @@
 use std::env;
 use std::fs;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -140,7 +140,7 @@ impl<'a> Backend<'a> {
     }
 }
 
-fn serve(netns: &Netns, folder: &Folder, config: &PathBuf) -> Process {
+fn serve(netns: &Netns, folder: &Folder, config: &Path) -> Process {
     Process::start(
         netns
             .command(binary())
