@@ -23,9 +23,6 @@ const TCA_TBF_PARMS: u16 = 1;
 const TCA_TBF_RATE64: u16 = 4;
 const TCA_TBF_BURST: u16 = 6;
 
-/// 1 Tbit/s: TBF's tokens for a packet are back before the next one can be dequeued.
-const NEVER_REACHED: Rate = Rate::from_kbps(1_000_000_000);
-
 /// Bytes beside the MTU that a packet may have: Ethernet header, VLAN tags, PPP and tunnels.
 /// Generous, because TBF *drops* what is larger than its burst and no GSO packet; it also covers
 /// the usual steps of an MTU (1,492, 1,500, 1,508).
@@ -80,10 +77,11 @@ impl Leaf {
 
     /// The splitter's options.
     pub(super) fn splitter_options(&self) -> Vec<TcOption> {
-        let (rate, rate64) = NEVER_REACHED.spec();
+        // TBF's tokens for a packet are back before the next one can be dequeued.
+        let (rate, rate64) = Rate::NEVER_REACHED.spec();
         let no_peak = [0; 12];
         let mut parameters = [rate, no_peak].concat();
-        let buffer = NEVER_REACHED.ticks(self.split.into()); // TCA_TBF_BURST overrides it
+        let buffer = Rate::NEVER_REACHED.ticks(self.split.into()); // TCA_TBF_BURST overrides it
         for word in [self.limit, buffer, 0] {
             parameters.extend(word.to_ne_bytes());
         }

@@ -16,6 +16,9 @@ pub(super) const SPEC_LEN: usize = 12;
 pub(super) struct Rate(u64);
 
 impl Rate {
+    /// 1 Tbit/s: what passes at this rate is never held back.
+    pub(super) const NEVER_REACHED: Self = Self::from_kbps(1_000_000_000);
+
     /// From kilobits (1,000 bits) a second.
     pub(super) const fn from_kbps(kbps: u64) -> Self {
         Self(kbps.saturating_mul(125))

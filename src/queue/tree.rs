@@ -25,10 +25,7 @@ const LINK: u32 = ROOT | 1;
 /// `TC_H_ROOT`: the parent of a device's root, and of an outermost class.
 pub(super) const TC_H_ROOT: u32 = u32::MAX;
 
-/// The rate of a link whose rate is not known: never reached, so that nothing is held back and HTB
-/// does what the `prio` qdisc would: a class that is under its rate is served by priority alone.
-const UNKNOWN: Rate = Rate::from_kbps(100_000_000);
-/// What such a link's leaves are made for.
+/// What the leaves of a link are made for whose rate is not known.
 const UNKNOWN_LEAF: Rate = Rate::from_kbps(1_000_000);
 
 /// Bytes of an Ethernet header, which HTB counts.
@@ -170,7 +167,8 @@ pub(super) struct Tree {
 impl Tree {
     /// For a link of this rate (none: unknown) and MTU.
     pub(super) fn new(kbps: Option<u64>, mtu: u32) -> Self {
-        let rate = kbps.map_or(UNKNOWN, Rate::from_kbps);
+        // A class under its rate is served by priority alone: HTB does what the prio qdisc would.
+        let rate = kbps.map_or(Rate::NEVER_REACHED, Rate::from_kbps);
         let packet = u64::from(mtu) + ETHERNET;
         let ticks = |rate: Rate| rate.ticks(rate.bytes_in(BURST_MICROS).max(packet));
         let class = |guaranteed: Rate, priority| Class {
