@@ -4,6 +4,7 @@
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
+use log::Level;
 use qod_wire::{Status, Warning};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep};
@@ -31,6 +32,14 @@ pub enum News {
 pub struct Uplink {
     config: Config,
     client: RwLock<Arc<Client>>,
+}
+
+/// What the polls so far have left.
+#[derive(Default)]
+struct Known {
+    tag: Option<String>,
+    backoff: Backoff,
+    trouble: Option<String>,
 }
 
 impl Uplink {
@@ -74,56 +83,63 @@ impl Uplink {
 
     /// Polls until nobody listens any more.
     pub async fn poll(self: Arc<Self>, news: mpsc::Sender<News>) {
-        let mut tag: Option<String> = None;
-        let mut backoff = Backoff::default();
-        let mut troubled = false;
-        let wait = self.config.poll_wait;
-        loop {
-            let asked = Instant::now();
-            let (client, known) = (self.client(), tag.clone());
-            let result = blocking(move || client.poll(known.as_deref(), wait)).await;
-            let mut pause = Duration::ZERO;
-            let heard = match result {
-                Ok(Poll::Changed {
-                    instructions,
-                    tag: new,
-                    read_at,
-                }) => {
-                    backoff.reset();
-                    tag = Some(new);
-                    news.send(News::Instructions(instructions, read_at)).await
-                }
-                // A backend that does not hold the poll must not be asked in a circle.
-                Ok(Poll::Unchanged) if asked.elapsed() < wait / 2 || wait.is_zero() => {
-                    pause = backoff.next(LONGEST_WAIT);
-                    Ok(())
-                }
-                Ok(Poll::Unchanged) => {
-                    backoff.reset();
-                    Ok(())
-                }
-                Err(failure) => {
-                    pause = self.after(&failure, &mut backoff);
-                    log::warn!("{failure}; asking again in {:.1} s", pause.as_secs_f64());
-                    troubled = true;
-                    let message = match failure {
-                        Failure::Gone => News::Decommissioned,
-                        failure => News::Trouble(Some(warning(&failure))),
-                    };
-                    let heard = news.send(message).await;
-                    sleep(pause).await;
-                    if heard.is_err() {
-                        return;
-                    }
-                    continue;
-                }
-            };
-            let cured = std::mem::take(&mut troubled);
-            if heard.is_err() || cured && news.send(News::Trouble(None)).await.is_err() {
-                return;
-            }
+        let mut known = Known::default();
+        while let Some(pause) = self.poll_once(&mut known, &news).await {
             sleep(pause).await;
         }
+    }
+
+    /// One poll; the time to wait until the next one, or nothing when nobody listens any more.
+    async fn poll_once(&self, known: &mut Known, news: &mpsc::Sender<News>) -> Option<Duration> {
+        let wait = self.config.poll_wait;
+        let asked = Instant::now();
+        let (client, tag) = (self.client(), known.tag.clone());
+        let result = blocking(move || client.poll(tag.as_deref(), wait)).await;
+        let answered_early = asked.elapsed() < wait / 2 || wait.is_zero();
+        let pause = match result {
+            Ok(Poll::Changed {
+                instructions,
+                tag,
+                read_at,
+            }) => {
+                known.backoff.reset();
+                known.tag = Some(tag);
+                news.send(News::Instructions(instructions, read_at))
+                    .await
+                    .ok()?;
+                Duration::ZERO
+            }
+            // A backend that does not hold the poll must not be asked in a circle.
+            Ok(Poll::Unchanged) if answered_early => known.backoff.next(LONGEST_WAIT),
+            Ok(Poll::Unchanged) => {
+                known.backoff.reset();
+                Duration::ZERO
+            }
+            Err(failure) => {
+                let pause = self.after(&failure, &mut known.backoff);
+                // One warning for a trouble, however long it lasts.
+                let text = failure.to_string();
+                let again = known.trouble.as_ref() == Some(&text);
+                let level = if again { Level::Debug } else { Level::Warn };
+                log::log!(
+                    level,
+                    "{text}; asking again in {:.1} s",
+                    pause.as_secs_f64()
+                );
+                known.trouble = Some(text);
+                let told = match failure {
+                    Failure::Gone => News::Decommissioned,
+                    failure => News::Trouble(Some(warning(&failure))),
+                };
+                news.send(told).await.ok()?;
+                return Some(pause);
+            }
+        };
+        if known.trouble.take().is_some() {
+            log::info!("the backend answers again");
+            news.send(News::Trouble(None)).await.ok()?;
+        }
+        Some(pause)
     }
 
     /// Sends the newest report whenever there is a new one; while that fails, older ones are dropped.

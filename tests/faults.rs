@@ -1,0 +1,256 @@
+//! What goes wrong around the agent: the state in force stays, and somebody is told why.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test ends where something is not as it should be"
+)]
+
+mod lab;
+
+use std::net::SocketAddr;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+use std::time::Duration;
+
+use lab::home::{Device, server_v4};
+use lab::script::Reply;
+use lab::{Agent, Exchange, Home, Observer, Script, agent, wait};
+use serde_json::{Value, json};
+
+const EF: u8 = 46;
+const LIMIT: Duration = Duration::from_secs(10);
+
+fn session() -> Value {
+    json!({ "sessionId": "a", "dscp": EF, "expiresIn": 600,
+        "device": { "ipv4Address": "192.168.1.23" }, "applicationServer": { "ipv4Address": "198.51.100.5" } })
+}
+
+fn script_address() -> SocketAddr {
+    SocketAddr::new(server_v4(19).into(), 8080)
+}
+
+fn reply(status: u16, body: &str) -> Reply {
+    Reply {
+        status,
+        tag: "another".to_owned(),
+        headers: Vec::new(),
+        body: body.as_bytes().to_vec(),
+    }
+}
+
+fn dscp(home: &Home) -> (u8, u8) {
+    Observer::start(home, Device::Phone)
+        .udp(&Exchange::new(5010, server_v4(5), 33001))
+        .dscp()
+}
+
+fn has_warning(status: &Value, code: &str) -> bool {
+    status["warnings"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .any(|warning| warning["code"] == code)
+}
+
+#[test]
+fn instructions_that_do_not_parse_change_nothing() {
+    let home = Home::without_modem();
+    let script = Script::start(&home.internet, script_address());
+    let agent = Agent::start(&home.router, &agent::config(&script.url()));
+    let revision = script.serve_sessions(&[session()]);
+    script.wait_revision(revision);
+    for body in [
+        "{",
+        "[]",
+        "\"x\"",
+        "{\"revision\":1}",
+        "{\"revision\":-1,\"sessions\":[]}",
+        "\u{0}",
+    ] {
+        script.serve_raw(reply(200, body));
+        script.wait_status("BAD_INSTRUCTIONS", LIMIT, |status| {
+            has_warning(status, "BAD_INSTRUCTIONS")
+        });
+        assert_eq!(dscp(&home), (EF, EF), "{body}");
+        let revision = script.serve_sessions(&[session()]);
+        script.wait_status("recovery", LIMIT, |status| {
+            status["revision"] == revision && !has_warning(status, "BAD_INSTRUCTIONS")
+        });
+    }
+    assert!(
+        agent
+            .process
+            .log()
+            .contains("the instructions cannot be used")
+    );
+}
+
+#[test]
+fn a_backend_that_is_away_ends_nothing() {
+    let home = Home::without_modem();
+    let script = Script::start(&home.internet, script_address());
+    let agent = Agent::start(&home.router, &agent::config(&script.url()));
+    let revision = script.serve_sessions(&[session()]);
+    script.wait_revision(revision);
+    drop(script);
+    wait::expect("a warning", LIMIT, || {
+        agent
+            .status(&home.router)
+            .filter(|status| has_warning(status, "BACKEND_UNREACHABLE"))
+    });
+    assert_eq!(dscp(&home), (EF, EF));
+
+    let script = Script::start(&home.internet, script_address());
+    // The new one counts from the beginning, and the agent has its revision 2 already.
+    script.serve_sessions(&[]);
+    let revision = script.serve_sessions(&[]);
+    // It was asked often meanwhile, so the agent may wait for some seconds.
+    script.wait_status("the backend is back", Duration::from_secs(40), |status| {
+        status["revision"] == revision && !has_warning(status, "BACKEND_UNREACHABLE")
+    });
+    assert_eq!(dscp(&home), (0, 0));
+}
+
+#[test]
+fn an_agent_that_is_refused_keeps_its_sessions() {
+    let home = Home::without_modem();
+    let script = Script::start(&home.internet, script_address());
+    let agent = Agent::start(&home.router, &agent::config(&script.url()));
+    let revision = script.serve_sessions(&[session()]);
+    script.wait_revision(revision);
+    script.serve_raw(reply(401, "{}"));
+    wait::expect("a warning", LIMIT, || {
+        agent
+            .status(&home.router)
+            .filter(|status| has_warning(status, "UNAUTHORIZED"))
+    });
+    assert_eq!(dscp(&home), (EF, EF));
+}
+
+#[test]
+fn a_decommissioned_agent_removes_everything() {
+    let home = Home::without_modem();
+    let script = Script::start(&home.internet, script_address());
+    let _agent = Agent::start(&home.router, &agent::config(&script.url()));
+    let revision = script.serve_sessions(&[session()]);
+    script.wait_revision(revision);
+    assert!(
+        home.router
+            .output("tc", &["qdisc", "show", "dev", "wan"])
+            .contains("htb 71d:")
+    );
+    script.serve_raw(reply(410, "{}"));
+    wait::expect("nothing left", LIMIT, || {
+        let table = home
+            .router
+            .output("nft", &["list", "tables"])
+            .contains("netdev qod");
+        let queue = home
+            .router
+            .output("tc", &["qdisc", "show", "dev", "wan"])
+            .contains("71d:");
+        (!table && !queue).then_some(())
+    });
+    assert_eq!(dscp(&home), (0, 0));
+}
+
+#[test]
+fn a_stop_leaves_the_marks_and_is_quick() {
+    let home = Home::without_modem();
+    let script = Script::start(&home.internet, script_address());
+    let mut agent = Agent::start(&home.router, &agent::config(&script.url()));
+    let revision = script.serve_sessions(&[session()]);
+    script.wait_revision(revision);
+    // The poll is held for seconds; the stop does not wait for it.
+    let status = agent.process.terminate(Duration::from_secs(1));
+    assert!(status.success(), "{status}");
+    assert_eq!(dscp(&home), (EF, EF));
+}
+
+#[test]
+fn a_wrong_configuration_is_named_and_exits_with_2() {
+    let home = Home::without_modem();
+    for (change, expected) in [
+        (json!({ "lan": [] }), "lan: names no device"),
+        (
+            json!({ "colour": "red" }),
+            "colour: is not a key of this file",
+        ),
+        (
+            json!({ "backend": { "url": "http://b", "token": "x" } }),
+            "backend.url: \"http://b\" is not an https URL",
+        ),
+    ] {
+        let mut config = agent::config("http://198.51.100.19:8080");
+        for (key, value) in change.as_object().unwrap() {
+            config[key] = value.clone();
+        }
+        let mut agent = Agent::start(&home.router, &config);
+        let status = wait::expect("the end", LIMIT, || agent.process.ended());
+        assert_eq!(status.code(), Some(2));
+        let log = agent.process.log();
+        assert!(
+            log.contains("config.json: ") && log.contains(expected),
+            "{log}"
+        );
+    }
+    let usage = Command::new(agent::binary()).arg("fly").output().unwrap();
+    assert_eq!(usage.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&usage.stderr).contains("\"fly\" is not a command"));
+}
+
+#[test]
+fn without_the_right_it_says_so_in_one_sentence() {
+    /// `nobody` on every Linux.
+    const NOBODY: u32 = 65534;
+    let folder = lab::folder::Folder::new();
+    let config = folder.write(
+        "config.json",
+        agent::config("http://127.0.0.1:1").to_string(),
+    );
+    let binary = folder.path().join("qod-agent");
+    std::fs::copy(agent::binary(), &binary).unwrap();
+    for path in [folder.path(), &binary, &config] {
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(path, mode).unwrap();
+    }
+    let mut command = Command::new(binary);
+    command
+        .arg("run")
+        .arg("--config")
+        .arg(config)
+        .uid(NOBODY)
+        .gid(NOBODY);
+    let output = command.output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(
+        text,
+        "qod-agent: changing nf_tables is not permitted: CAP_NET_ADMIN (or root) is needed\n"
+    );
+}
+
+#[test]
+fn a_device_that_is_not_there_yet_is_waited_for() {
+    let home = Home::without_modem();
+    let script = Script::start(&home.internet, script_address());
+    let mut config = agent::config(&script.url());
+    config["lan"] = json!(["br-lan", "lan9"]);
+    let _agent = Agent::start(&home.router, &config);
+    let revision = script.serve_sessions(&[session()]);
+    let status = script.wait_revision(revision);
+    assert_eq!(status["sessions"][0]["state"], "ACTIVE");
+    assert!(has_warning(&status, "NO_LAN"), "{status}");
+    home.router
+        .ip("link add lan9 type veth peer name lan9-peer\n");
+    script.wait_status("lan9 hooked", LIMIT, |status| {
+        !has_warning(status, "NO_LAN")
+    });
+    assert!(
+        home.router
+            .output("nft", &["list", "table", "netdev", "qod"])
+            .contains("chain up_lan9")
+    );
+}
