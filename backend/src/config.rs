@@ -9,7 +9,13 @@ use std::path::{Path, PathBuf};
 use crate::json::{self, Invalid, Node, Object};
 
 /// Keys that the design names and this version does not serve.
-const NOT_SERVED: &[&str] = &["trustedProxies", "notifications", "homeDevices", "limits", "consumers"];
+const NOT_SERVED: &[&str] = &[
+    "trustedProxies",
+    "notifications",
+    "homeDevices",
+    "limits",
+    "consumers",
+];
 
 /// What the operator configured.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -117,10 +123,9 @@ impl Config {
         ])?;
         let mut config = Self::default();
         if let Some(node) = object.get("listen") {
-            config.listen = node
-                .string()?
-                .parse()
-                .map_err(|_| node.invalid("must be an address and a port, as 127.0.0.1:8080 or [::1]:8080"))?;
+            config.listen = node.string()?.parse().map_err(|_| {
+                node.invalid("must be an address and a port, as 127.0.0.1:8080 or [::1]:8080")
+            })?;
         }
         if let Some(node) = object.get("database") {
             config.database = database(&node)?;
@@ -134,7 +139,11 @@ impl Config {
             // Below a poll's length, every agent would seem silent between two answers.
             config.agent_silent_seconds = node.integer(1..=86_400)?;
         }
-        let scheme = if config.tls.is_some() { "https" } else { "http" };
+        let scheme = if config.tls.is_some() {
+            "https"
+        } else {
+            "http"
+        };
         config.issuer_url = format!("{scheme}://{}", config.listen);
         if let Some(node) = object.get("issuer") {
             issuer(&node.object()?, &mut config)?;
@@ -142,7 +151,8 @@ impl Config {
         if !config.is_sqlite() && config.admin_token_file.is_none() {
             return Err(Invalid {
                 path: "adminTokenFile".to_owned(),
-                reason: "is missing: without an SQLite file there is no place to make one".to_owned(),
+                reason: "is missing: without an SQLite file there is no place to make one"
+                    .to_owned(),
             });
         }
         Ok(config)
@@ -216,20 +226,44 @@ mod tests {
     fn errors_name_the_key() {
         for (text, message) in [
             (r#"{"listn":1}"#, "listn: is not a known key"),
-            (r#"{"listen":"localhost"}"#, "listen: must be an address and a port, as 127.0.0.1:8080 or [::1]:8080"),
+            (
+                r#"{"listen":"localhost"}"#,
+                "listen: must be an address and a port, as 127.0.0.1:8080 or [::1]:8080",
+            ),
             (r#"{"tls":{"cert":"a"}}"#, "tls.key: is missing"),
-            (r#"{"tls":{"cert":"a","key":"b","clientCa":"c"}}"#, "tls.clientCa: is not supported by this version"),
-            (r#"{"trustedProxies":[]}"#, "trustedProxies: is not supported by this version"),
-            (r#"{"issuer":{"jwksUrl":"x"}}"#, "issuer.jwksUrl: is not supported by this version"),
-            (r#"{"agentSilentSeconds":"1"}"#, "agentSilentSeconds: must be a whole number"),
-            (r#"{"database":"mysql://x"}"#, "database: must be sqlite:FILE or postgres://…"),
-            (r#"{"database":"sqlite::memory:"}"#, "database: must name a file after sqlite:"),
+            (
+                r#"{"tls":{"cert":"a","key":"b","clientCa":"c"}}"#,
+                "tls.clientCa: is not supported by this version",
+            ),
+            (
+                r#"{"trustedProxies":[]}"#,
+                "trustedProxies: is not supported by this version",
+            ),
+            (
+                r#"{"issuer":{"jwksUrl":"x"}}"#,
+                "issuer.jwksUrl: is not supported by this version",
+            ),
+            (
+                r#"{"agentSilentSeconds":"1"}"#,
+                "agentSilentSeconds: must be a whole number",
+            ),
+            (
+                r#"{"database":"mysql://x"}"#,
+                "database: must be sqlite:FILE or postgres://…",
+            ),
+            (
+                r#"{"database":"sqlite::memory:"}"#,
+                "database: must name a file after sqlite:",
+            ),
             (
                 r#"{"database":"postgres://x"}"#,
                 "adminTokenFile: is missing: without an SQLite file there is no place to make one",
             ),
         ] {
-            assert_eq!(Config::parse(text.as_bytes()).unwrap_err().to_string(), message);
+            assert_eq!(
+                Config::parse(text.as_bytes()).unwrap_err().to_string(),
+                message
+            );
         }
     }
 }

@@ -102,9 +102,11 @@ impl ErrorInfo {
                 "REQUEST_TIMEOUT",
                 "The request's body did not arrive in time",
             ),
-            StatusCode::PAYLOAD_TOO_LARGE => {
-                Self::new(status, "PAYLOAD_TOO_LARGE", "The request's body is too large")
-            }
+            StatusCode::PAYLOAD_TOO_LARGE => Self::new(
+                status,
+                "PAYLOAD_TOO_LARGE",
+                "The request's body is too large",
+            ),
             status if status.is_server_error() => Self::internal("Internal server error"),
             status => Self::new(
                 status,

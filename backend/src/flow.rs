@@ -93,11 +93,26 @@ mod tests {
         let base = flow(serde_json::json!({}));
         let cases = [
             (serde_json::json!({}), true),
-            (serde_json::json!({"device": {"ipv4Address": "192.168.1.24"}}), false),
-            (serde_json::json!({"device": {"macAddress": "02:00:00:00:00:01"}}), false),
-            (serde_json::json!({"applicationServer": {"ipv4Address": "0.0.0.0/0"}}), true),
-            (serde_json::json!({"applicationServer": {"ipv4Address": "198.51.100.16"}}), false),
-            (serde_json::json!({"applicationServer": {"ipv6Address": "::/0"}}), false),
+            (
+                serde_json::json!({"device": {"ipv4Address": "192.168.1.24"}}),
+                false,
+            ),
+            (
+                serde_json::json!({"device": {"macAddress": "02:00:00:00:00:01"}}),
+                false,
+            ),
+            (
+                serde_json::json!({"applicationServer": {"ipv4Address": "0.0.0.0/0"}}),
+                true,
+            ),
+            (
+                serde_json::json!({"applicationServer": {"ipv4Address": "198.51.100.16"}}),
+                false,
+            ),
+            (
+                serde_json::json!({"applicationServer": {"ipv6Address": "::/0"}}),
+                false,
+            ),
             (serde_json::json!({"applicationServer": null}), false),
             (serde_json::json!({"devicePorts": {"ports": [1]}}), true),
             (serde_json::json!({"direction": "upstream"}), true),
@@ -109,8 +124,12 @@ mod tests {
         let up = flow(serde_json::json!({"direction": "upstream"}));
         let down = flow(serde_json::json!({"direction": "downstream"}));
         assert!(!up.overlaps(&down));
-        let left = flow(serde_json::json!({"devicePorts": {"ports": [1]}, "applicationServerPorts": {"ports": [5]}}));
-        let right = flow(serde_json::json!({"devicePorts": {"ports": [2]}, "applicationServerPorts": {"ports": [5]}}));
+        let left = flow(
+            serde_json::json!({"devicePorts": {"ports": [1]}, "applicationServerPorts": {"ports": [5]}}),
+        );
+        let right = flow(
+            serde_json::json!({"devicePorts": {"ports": [2]}, "applicationServerPorts": {"ports": [5]}}),
+        );
         assert!(!left.overlaps(&right), "both lists must meet");
     }
 }

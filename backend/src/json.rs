@@ -111,11 +111,7 @@ impl<'a> Node<'a> {
             .as_i64()
             .ok_or_else(|| self.invalid("must be a whole number"))?;
         if !range.contains(&number) {
-            return Err(self.invalid(format!(
-                "must be from {} to {}",
-                range.start(),
-                range.end()
-            )));
+            return Err(self.invalid(format!("must be from {} to {}", range.start(), range.end())));
         }
         Ok(number)
     }
@@ -168,7 +164,9 @@ impl<'a> Object<'a> {
         for key in keys {
             if let Some(node) = self.get(key) {
                 if let Some(first) = found {
-                    return Err(node.invalid(format!("is given a second time, as {}", first.path())));
+                    return Err(
+                        node.invalid(format!("is given a second time, as {}", first.path()))
+                    );
                 }
                 found = Some(node);
             }
@@ -263,7 +261,9 @@ impl<'de> Visitor<'de> for StrictVisitor {
         let mut map = Map::new();
         while let Some(key) = access.next_key::<String>()? {
             if map.contains_key(&key) {
-                return Err(A::Error::custom(format_args!("the key {key:?} is repeated")));
+                return Err(A::Error::custom(format_args!(
+                    "the key {key:?} is repeated"
+                )));
             }
             let Strict(value) = access.next_value()?;
             map.insert(key, value);
@@ -304,9 +304,6 @@ mod tests {
             c.integer(0..=9).unwrap_err().to_string(),
             "a.b[0].c: must be a whole number"
         );
-        assert_eq!(
-            a.object().unwrap().only(&["x"]).unwrap_err().path,
-            "a.b"
-        );
+        assert_eq!(a.object().unwrap().only(&["x"]).unwrap_err().path, "a.b");
     }
 }

@@ -10,8 +10,15 @@ impl PortSet {
     /// Merges ranges and single ports. A range whose first port is above its last is empty.
     pub fn new(ports: &Ports) -> Self {
         let singles = ports.ports.iter().flatten().map(|&port| (port, port));
-        let ranges = ports.ranges.iter().flatten().map(|range| (range.from, range.to));
-        let mut all: Vec<(u16, u16)> = ranges.chain(singles).filter(|(from, to)| from <= to).collect();
+        let ranges = ports
+            .ranges
+            .iter()
+            .flatten()
+            .map(|range| (range.from, range.to));
+        let mut all: Vec<(u16, u16)> = ranges
+            .chain(singles)
+            .filter(|(from, to)| from <= to)
+            .collect();
         all.sort_unstable();
         let mut merged: Vec<(u16, u16)> = Vec::with_capacity(all.len());
         for (from, to) in all {
@@ -31,7 +38,9 @@ impl PortSet {
     /// Whether both have a port in common.
     pub fn intersects(&self, other: &Self) -> bool {
         let (mut left, mut right) = (self.0.iter().peekable(), other.0.iter().peekable());
-        while let (Some((left_from, left_to)), Some((right_from, right_to))) = (left.peek(), right.peek()) {
+        while let (Some((left_from, left_to)), Some((right_from, right_to))) =
+            (left.peek(), right.peek())
+        {
             if left_from <= right_to && right_from <= left_to {
                 return true;
             }
@@ -95,6 +104,9 @@ mod tests {
     }
 
     proptest! {
+        // Each case walks over all ports.
+        #![proptest_config(ProptestConfig::with_cases(48))]
+
         #[test]
         fn intersection_is_a_common_port(a in ports(), b in ports()) {
             let expected = (0..=u16::MAX).any(|port| contains(&a, port) && contains(&b, port));

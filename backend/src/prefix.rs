@@ -141,11 +141,15 @@ fn length(mask: Option<&str>, most: u8) -> Result<Option<u8>, PrefixError> {
 fn network(address: IpAddr, length: u8) -> IpAddr {
     match address {
         IpAddr::V4(address) => {
-            let mask = u32::MAX.checked_shl(32 - u32::from(length.min(32))).unwrap_or(0);
+            let mask = u32::MAX
+                .checked_shl(32 - u32::from(length.min(32)))
+                .unwrap_or(0);
             Ipv4Addr::from_bits(address.to_bits() & mask).into()
         }
         IpAddr::V6(address) => {
-            let mask = u128::MAX.checked_shl(128 - u32::from(length.min(128))).unwrap_or(0);
+            let mask = u128::MAX
+                .checked_shl(128 - u32::from(length.min(128)))
+                .unwrap_or(0);
             Ipv6Addr::from_bits(address.to_bits() & mask).into()
         }
     }
@@ -164,8 +168,19 @@ mod tests {
         assert_eq!(shown("2001:0DB8::0:1").unwrap(), "2001:db8::1");
         assert_eq!(shown("::/0").unwrap(), "::/0");
         for bad in [
-            "1.2.3", "01.2.3.4", "1.2.3.4/33", "1.2.3.4/", "1.2.3.4/+8", "1.2.3.4/08", "1.2.3.256",
-            "::1/129", "::ffff:1.2.3.4", "fe80::1%eth0", "", "2001:db8::/64/64", " 1.2.3.4",
+            "1.2.3",
+            "01.2.3.4",
+            "1.2.3.4/33",
+            "1.2.3.4/",
+            "1.2.3.4/+8",
+            "1.2.3.4/08",
+            "1.2.3.256",
+            "::1/129",
+            "::ffff:1.2.3.4",
+            "fe80::1%eth0",
+            "",
+            "2001:db8::/64/64",
+            " 1.2.3.4",
         ] {
             assert!(Prefix::any(bad).is_err(), "{bad}");
         }

@@ -53,6 +53,11 @@ impl Presence {
         }
     }
 
+    /// Number of polls that are held.
+    pub fn held(&self) -> usize {
+        self.lock().values().map(|polls| polls.held).sum()
+    }
+
     /// When `agent` was last there: now if it holds a poll, else the end of its last poll in this process or
     /// `stored_ms`, whichever is later.
     pub fn last_poll_ms(&self, agent: &str, stored_ms: i64) -> i64 {

@@ -11,7 +11,7 @@ use crate::secret;
 use crate::store::{Store, StoreError};
 
 /// How long a token is valid, in seconds.
-pub const LIFETIME_SECONDS: i64 = 3_600;
+pub(super) const LIFETIME_SECONDS: i64 = 3_600;
 /// An unknown key makes the store be asked at most this often, in milliseconds: anybody can invent key names.
 const RELOAD_MS: i64 = 5_000;
 
@@ -44,7 +44,12 @@ impl Issuer {
     ///
     /// # Errors
     /// The store failed, or a key in it is malformed.
-    pub async fn open(url: String, audience: String, clock: Clock, store: Store) -> Result<Self, IssuerError> {
+    pub async fn open(
+        url: String,
+        audience: String,
+        clock: Clock,
+        store: Store,
+    ) -> Result<Self, IssuerError> {
         let issuer = Self {
             url,
             audience,
@@ -98,7 +103,9 @@ impl Issuer {
         };
         let find = |kid: &str| self.keys().into_iter().find(|key| key.kid() == kid);
         let mut key = find(&token.kid);
-        if key.is_none() && self.clock.now_ms() - self.loaded_ms.load(Ordering::Relaxed) >= RELOAD_MS {
+        if key.is_none()
+            && self.clock.now_ms() - self.loaded_ms.load(Ordering::Relaxed) >= RELOAD_MS
+        {
             self.load().await?;
             key = find(&token.kid);
         }
@@ -130,6 +137,9 @@ impl Issuer {
     }
 
     fn keys(&self) -> Vec<Arc<Key>> {
-        self.keys.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.keys
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 }

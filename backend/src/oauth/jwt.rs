@@ -8,7 +8,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ring::rand::SystemRandom;
 use ring::signature::{
-    ECDSA_P256_SHA256_FIXED, ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _, UnparsedPublicKey,
+    ECDSA_P256_SHA256_FIXED, ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _,
+    UnparsedPublicKey,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -36,7 +37,7 @@ pub enum KeyError {
 }
 
 /// A key that signs and verifies.
-pub struct Key {
+pub(super) struct Key {
     kid: String,
     pair: EcdsaKeyPair,
 }
@@ -86,7 +87,7 @@ pub enum Audience {
 
 impl Audience {
     /// Whether `audience` is one of them.
-    pub fn contains(&self, audience: &str) -> bool {
+    pub(super) fn contains(&self, audience: &str) -> bool {
         match self {
             Self::One(one) => one == audience,
             Self::Many(many) => many.iter().any(|one| one == audience),
@@ -96,9 +97,10 @@ impl Audience {
 
 impl Key {
     /// Makes a new key, in the form in which it is stored.
-    pub fn generate() -> Result<SigningKey, KeyError> {
-        let document = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &SystemRandom::new())
-            .map_err(|_| KeyError::Generate)?;
+    pub(super) fn generate() -> Result<SigningKey, KeyError> {
+        let document =
+            EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &SystemRandom::new())
+                .map_err(|_| KeyError::Generate)?;
         let kid = secret::uuid().map_err(|_| KeyError::Generate)?;
         Ok(SigningKey {
             kid,
@@ -107,13 +109,19 @@ impl Key {
     }
 
     /// Reads a stored key.
-    pub fn read(stored: &SigningKey) -> Result<Self, KeyError> {
+    pub(super) fn read(stored: &SigningKey) -> Result<Self, KeyError> {
         let malformed = || KeyError::Malformed {
             kid: stored.kid.clone(),
         };
-        let pkcs8 = URL_SAFE_NO_PAD.decode(&stored.pkcs8).map_err(|_| malformed())?;
-        let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &pkcs8, &SystemRandom::new())
+        let pkcs8 = URL_SAFE_NO_PAD
+            .decode(&stored.pkcs8)
             .map_err(|_| malformed())?;
+        let pair = EcdsaKeyPair::from_pkcs8(
+            &ECDSA_P256_SHA256_FIXED_SIGNING,
+            &pkcs8,
+            &SystemRandom::new(),
+        )
+        .map_err(|_| malformed())?;
         Ok(Self {
             kid: stored.kid.clone(),
             pair,
@@ -121,21 +129,24 @@ impl Key {
     }
 
     /// The key's name.
-    pub fn kid(&self) -> &str {
+    pub(super) fn kid(&self) -> &str {
         &self.kid
     }
 
     /// The public half as a JWK (RFC 7517, RFC 7518 §6.2).
-    pub fn jwk(&self) -> Value {
+    pub(super) fn jwk(&self) -> Value {
         // An uncompressed point: 4, x, y.
         let point = self.pair.public_key().as_ref();
-        let (x, y) = point.get(1..).unwrap_or_default().split_at(32.min(point.len().saturating_sub(1)));
+        let (x, y) = point
+            .get(1..)
+            .unwrap_or_default()
+            .split_at(32.min(point.len().saturating_sub(1)));
         json!({"kty": "EC", "crv": "P-256", "use": "sig", "alg": ALGORITHM, "kid": self.kid,
                "x": URL_SAFE_NO_PAD.encode(x), "y": URL_SAFE_NO_PAD.encode(y)})
     }
 
     /// Signs claims. `None`: the system gave no randomness.
-    pub fn sign(&self, claims: &Claims) -> Option<String> {
+    pub(super) fn sign(&self, claims: &Claims) -> Option<String> {
         let header = Header {
             alg: ALGORITHM.to_owned(),
             kid: self.kid.clone(),
@@ -147,7 +158,10 @@ impl Key {
             encode(serde_json::to_vec(&header).ok()?),
             encode(serde_json::to_vec(claims).ok()?)
         );
-        let signature = self.pair.sign(&SystemRandom::new(), token.as_bytes()).ok()?;
+        let signature = self
+            .pair
+            .sign(&SystemRandom::new(), token.as_bytes())
+            .ok()?;
         token.push('.');
         token.push_str(&URL_SAFE_NO_PAD.encode(signature.as_ref()));
         Some(token)
@@ -162,7 +176,7 @@ impl Key {
 }
 
 /// A token whose signature was not looked at yet.
-pub struct Unverified<'a> {
+pub(super) struct Unverified<'a> {
     signed: &'a str,
     signature: Vec<u8>,
     /// The key that it names.
@@ -172,7 +186,7 @@ pub struct Unverified<'a> {
 
 impl<'a> Unverified<'a> {
     /// Takes a token apart. `None`: it is none, or of another algorithm.
-    pub fn read(token: &'a str) -> Option<Self> {
+    pub(super) fn read(token: &'a str) -> Option<Self> {
         if token.len() > LONGEST {
             return None;
         }
@@ -191,7 +205,7 @@ impl<'a> Unverified<'a> {
     }
 
     /// The claims, if `key` signed them.
-    pub fn verify(self, key: &Key) -> Option<Claims> {
+    pub(super) fn verify(self, key: &Key) -> Option<Claims> {
         (self.kid == key.kid && key.signed(&self)).then_some(self.claims)
     }
 }
@@ -217,18 +231,28 @@ mod tests {
     #[test]
     fn only_the_signed_token_verifies() {
         let stored = Key::generate().unwrap();
-        let (key, other) = (Key::read(&stored).unwrap(), Key::read(&Key::generate().unwrap()).unwrap());
+        let (key, other) = (
+            Key::read(&stored).unwrap(),
+            Key::read(&Key::generate().unwrap()).unwrap(),
+        );
         let token = key.sign(&claims()).unwrap();
-        assert_eq!(Unverified::read(&token).unwrap().verify(&key), Some(claims()));
+        assert_eq!(
+            Unverified::read(&token).unwrap().verify(&key),
+            Some(claims())
+        );
         assert_eq!(Unverified::read(&token).unwrap().verify(&other), None);
 
         let (signed, signature) = token.rsplit_once('.').unwrap();
         let (header, _) = signed.split_once('.').unwrap();
-        let forged = Claims { sub: "t".to_owned(), ..claims() };
+        let forged = Claims {
+            sub: "t".to_owned(),
+            ..claims()
+        };
         let forged = URL_SAFE_NO_PAD.encode(serde_json::to_vec(&forged).unwrap());
         let forged = format!("{header}.{forged}.{signature}");
         assert_eq!(Unverified::read(&forged).unwrap().verify(&key), None);
-        let unsigned = URL_SAFE_NO_PAD.encode(format!(r#"{{"alg":"none","kid":"{}"}}"#, stored.kid));
+        let unsigned =
+            URL_SAFE_NO_PAD.encode(format!(r#"{{"alg":"none","kid":"{}"}}"#, stored.kid));
         let (_, body) = signed.split_once('.').unwrap();
         assert!(Unverified::read(&format!("{unsigned}.{body}.")).is_none());
         for broken in ["", ".", "..", "a.b.c", &"x".repeat(10_000)] {
@@ -240,7 +264,9 @@ mod tests {
     fn a_jwk_has_both_coordinates() {
         let jwk = Key::read(&Key::generate().unwrap()).unwrap().jwk();
         for coordinate in ["x", "y"] {
-            let bytes = URL_SAFE_NO_PAD.decode(jwk[coordinate].as_str().unwrap()).unwrap();
+            let bytes = URL_SAFE_NO_PAD
+                .decode(jwk[coordinate].as_str().unwrap())
+                .unwrap();
             assert_eq!(bytes.len(), 32);
         }
     }

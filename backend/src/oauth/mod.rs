@@ -54,7 +54,11 @@ impl Caller {
     ///
     /// # Errors
     /// As [`Caller::of`]; 403 without the scope.
-    pub async fn with_scope(app: &App, headers: &HeaderMap, scope: &str) -> Result<Self, ErrorInfo> {
+    pub async fn with_scope(
+        app: &App,
+        headers: &HeaderMap,
+        scope: &str,
+    ) -> Result<Self, ErrorInfo> {
         let caller = Self::of(app, headers).await?;
         if caller.scopes.iter().any(|granted| granted == scope) {
             Ok(caller)
@@ -70,7 +74,8 @@ pub fn bearer(headers: &HeaderMap) -> Option<&str> {
     let (scheme, token) = values.next()?.to_str().ok()?.split_once(' ')?;
     let token = token.trim();
     // Two of them would leave it to chance which one counts.
-    (values.next().is_none() && scheme.eq_ignore_ascii_case("bearer") && !token.is_empty()).then_some(token)
+    (values.next().is_none() && scheme.eq_ignore_ascii_case("bearer") && !token.is_empty())
+        .then_some(token)
 }
 
 /// Whether `text` is a scope (RFC 6749 §3.3).

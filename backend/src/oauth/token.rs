@@ -13,6 +13,7 @@ use serde_json::json;
 
 use super::issuer::LIFETIME_SECONDS;
 use crate::error_info::ErrorInfo;
+use crate::form::{decode, parse};
 use crate::secret;
 use crate::server::{App, read_body};
 
@@ -64,7 +65,9 @@ impl IntoResponse for TokenError {
             .into_response();
         if status == StatusCode::UNAUTHORIZED {
             let challenge = HeaderValue::from_static("Basic realm=\"qod-backend\"");
-            response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
+            response
+                .headers_mut()
+                .insert(header::WWW_AUTHENTICATE, challenge);
         }
         not_stored(response)
     }
@@ -98,7 +101,11 @@ async fn grant(app: &App, headers: &HeaderMap, body: Body) -> Result<Response, T
         None => consumer.scopes.join(" "),
         Some(asked) => {
             let allowed = |scope: &str| consumer.scopes.iter().any(|known| known == scope);
-            if asked.split(' ').filter(|scope| !scope.is_empty()).any(|scope| !allowed(scope)) {
+            if asked
+                .split(' ')
+                .filter(|scope| !scope.is_empty())
+                .any(|scope| !allowed(scope))
+            {
                 return Err(TokenError::InvalidScope);
             }
             asked.split_whitespace().collect::<Vec<_>>().join(" ")
@@ -133,7 +140,10 @@ impl Form {
             .get(header::CONTENT_TYPE)
             .and_then(|value| value.to_str().ok())
             .and_then(|value| value.split(';').next())
-            .is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/x-www-form-urlencoded"));
+            .is_some_and(|kind| {
+                kind.trim()
+                    .eq_ignore_ascii_case("application/x-www-form-urlencoded")
+            });
         if !is_form {
             return Err(TokenError::InvalidRequest(
                 "the body must be application/x-www-form-urlencoded",
@@ -172,7 +182,9 @@ impl Form {
         }
         let (id, secret) = basic(value).ok_or(TokenError::InvalidClient)?;
         match posted.0 {
-            Some(posted) if posted != id => Err(TokenError::InvalidRequest("client_id is not the client")),
+            Some(posted) if posted != id => {
+                Err(TokenError::InvalidRequest("client_id is not the client"))
+            }
             _ => Ok((id, secret)),
         }
     }
@@ -189,34 +201,6 @@ fn basic(value: &HeaderValue) -> Option<(String, String)> {
     Some((decode(id)?, decode(secret)?))
 }
 
-fn parse(form: &str) -> Option<Vec<(String, String)>> {
-    form.split('&')
-        .filter(|pair| !pair.is_empty())
-        .map(|pair| {
-            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-            Some((decode(key)?, decode(value)?))
-        })
-        .collect()
-}
-
-/// Undoes form encoding: `+` is a space, `%41` a byte.
-fn decode(text: &str) -> Option<String> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.bytes();
-    while let Some(byte) = rest.next() {
-        bytes.push(match byte {
-            b'+' => b' ',
-            b'%' => {
-                let digit = |byte: u8| char::from(byte).to_digit(16);
-                let (high, low) = (digit(rest.next()?)?, digit(rest.next()?)?);
-                u8::try_from(high * 16 + low).ok()?
-            }
-            byte => byte,
-        });
-    }
-    String::from_utf8(bytes).ok()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -229,9 +213,6 @@ mod tests {
         assert_eq!(form.get("c").unwrap(), None);
         assert_eq!(form.get("d").unwrap(), None);
         assert!(Form(parse("a=1&a=2").unwrap()).get("a").is_err());
-        for broken in ["a=%", "a=%4", "a=%zz", "a=%ff"] {
-            assert!(parse(broken).is_none(), "{broken}");
-        }
     }
 
     #[test]

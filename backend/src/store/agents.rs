@@ -122,13 +122,15 @@ impl Store {
     /// The store failed.
     pub async fn agent(&self, id: &str) -> Result<Option<Agent>, StoreError> {
         let doing = "read an agent";
-        sqlx::query(sqlx::AssertSqlSafe(format!("SELECT {COLUMNS} FROM agents WHERE id = $1")))
-            .bind(id)
-            .fetch_optional(&self.read)
-            .await
-            .or_doing(doing)?
-            .map(|row| read_agent(&row, doing))
-            .transpose()
+        sqlx::query(sqlx::AssertSqlSafe(format!(
+            "SELECT {COLUMNS} FROM agents WHERE id = $1"
+        )))
+        .bind(id)
+        .fetch_optional(&self.read)
+        .await
+        .or_doing(doing)?
+        .map(|row| read_agent(&row, doing))
+        .transpose()
     }
 
     /// The agents of a home.
@@ -173,7 +175,11 @@ impl Store {
     ///
     /// # Errors
     /// The store failed.
-    pub async fn write_report(&self, report: AgentReport<'_>, now_ms: i64) -> Result<bool, StoreError> {
+    pub async fn write_report(
+        &self,
+        report: AgentReport<'_>,
+        now_ms: i64,
+    ) -> Result<bool, StoreError> {
         let doing = "write a report";
         let mut transaction = self.write.begin().await.or_doing(doing)?;
         let written = sqlx::query(
@@ -245,10 +251,16 @@ impl Store {
     ///
     /// # Errors
     /// The store failed.
-    pub async fn write_presence(&self, agents: &[&str], last_poll_ms: i64) -> Result<(), StoreError> {
+    pub async fn write_presence(
+        &self,
+        agents: &[&str],
+        last_poll_ms: i64,
+    ) -> Result<(), StoreError> {
         // A statement of at most 500 agents holds SQLite's only writer for about a millisecond.
         for agents in agents.chunks(500) {
-            let places: Vec<String> = (2..agents.len() + 2).map(|place| format!("${place}")).collect();
+            let places: Vec<String> = (2..agents.len() + 2)
+                .map(|place| format!("${place}"))
+                .collect();
             let sql = sqlx::AssertSqlSafe(format!(
                 "UPDATE agents SET last_poll_ms = $1 WHERE last_poll_ms < $1 AND id IN ({})",
                 places.join(", ")
@@ -257,7 +269,10 @@ impl Store {
             for agent in agents {
                 query = query.bind(*agent);
             }
-            query.execute(&self.write).await.or_doing("write when agents were last there")?;
+            query
+                .execute(&self.write)
+                .await
+                .or_doing("write when agents were last there")?;
         }
         Ok(())
     }

@@ -128,11 +128,20 @@ impl Store {
     ///
     /// # Errors
     /// The store failed.
-    pub async fn put_home(&self, id: &str, home: &Home, now_ms: i64) -> Result<HomePut, StoreError> {
+    pub async fn put_home(
+        &self,
+        id: &str,
+        home: &Home,
+        now_ms: i64,
+    ) -> Result<HomePut, StoreError> {
         let doing = "write a home";
         let mut transaction = self.write.begin().await.or_doing(doing)?;
         let config = serde_json::to_string(home).or_doing(doing)?;
-        let link = home.link.map(|link| serde_json::to_string(&link)).transpose().or_doing(doing)?;
+        let link = home
+            .link
+            .map(|link| serde_json::to_string(&link))
+            .transpose()
+            .or_doing(doing)?;
         let created = sqlx::query(
             "INSERT INTO homes (id, revision, config, link, created_ms) VALUES ($1, $2, $3, $4, $2) \
              ON CONFLICT (id) DO NOTHING",
@@ -208,7 +217,11 @@ impl Store {
     ///
     /// # Errors
     /// The store failed.
-    pub async fn identify(&self, kind: IdentifierKind, value: &str) -> Result<Option<Identifier>, StoreError> {
+    pub async fn identify(
+        &self,
+        kind: IdentifierKind,
+        value: &str,
+    ) -> Result<Option<Identifier>, StoreError> {
         let doing = "look an identifier up";
         sqlx::query("SELECT home_id, mac FROM home_identifiers WHERE kind = $1 AND value = $2")
             .bind(kind.as_str())
@@ -231,7 +244,9 @@ impl Store {
     /// The store failed.
     pub async fn home_by_prefix(&self, prefixes: &[String]) -> Result<Option<String>, StoreError> {
         let doing = "look an address up";
-        let places: Vec<String> = (1..=prefixes.len()).map(|place| format!("${place}")).collect();
+        let places: Vec<String> = (1..=prefixes.len())
+            .map(|place| format!("${place}"))
+            .collect();
         // Only places are put into the text; the values are bound.
         let sql = sqlx::AssertSqlSafe(format!(
             "SELECT home_id, value FROM home_identifiers WHERE kind = 'prefix' AND value IN ({})",
@@ -245,7 +260,10 @@ impl Store {
         for row in query.fetch_all(&self.read).await.or_doing(doing)? {
             let home: String = row.try_get(0).or_doing(doing)?;
             let value: String = row.try_get(1).or_doing(doing)?;
-            let rank = prefixes.iter().position(|prefix| *prefix == value).unwrap_or(usize::MAX);
+            let rank = prefixes
+                .iter()
+                .position(|prefix| *prefix == value)
+                .unwrap_or(usize::MAX);
             if best.as_ref().is_none_or(|(known, _)| rank < *known) {
                 best = Some((rank, home));
             }
@@ -340,15 +358,19 @@ async fn put_identifiers(
         .iter()
         .map(|prefix| (IdentifierKind::Prefix, prefix, None));
     for (kind, value, mac) in subs.chain(phones).chain(nais).chain(prefixes) {
-        let inserted = sqlx::query("INSERT INTO home_identifiers (kind, value, home_id, mac) VALUES ($1, $2, $3, $4)")
-            .bind(kind.as_str())
-            .bind(value)
-            .bind(id)
-            .bind(mac)
-            .execute(&mut **transaction)
-            .await;
+        let inserted = sqlx::query(
+            "INSERT INTO home_identifiers (kind, value, home_id, mac) VALUES ($1, $2, $3, $4)",
+        )
+        .bind(kind.as_str())
+        .bind(value)
+        .bind(id)
+        .bind(mac)
+        .execute(&mut **transaction)
+        .await;
         match inserted {
-            Err(error) if is_taken(&error) => return Ok(Some(format!("{} {value}", kind.as_str()))),
+            Err(error) if is_taken(&error) => {
+                return Ok(Some(format!("{} {value}", kind.as_str())));
+            }
             inserted => inserted.or_doing(doing)?,
         };
     }

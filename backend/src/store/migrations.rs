@@ -48,18 +48,22 @@ pub(super) async fn run(pool: &AnyPool) -> Result<(), StoreError> {
         // Two processes that create it at once: on PostgreSQL one of them fails, and finds it made.
         sqlx::query(create).execute(pool).await.or_doing(doing)?;
     }
-    sqlx::query("INSERT INTO schema_version (id, version) VALUES (1, 0) ON CONFLICT (id) DO NOTHING")
-        .execute(pool)
-        .await
-        .or_doing(doing)?;
+    sqlx::query(
+        "INSERT INTO schema_version (id, version) VALUES (1, 0) ON CONFLICT (id) DO NOTHING",
+    )
+    .execute(pool)
+    .await
+    .or_doing(doing)?;
     loop {
         let mut transaction = pool.begin().await.or_doing(doing)?;
         // Writing the row takes its lock: other processes that start now wait here.
-        let found: i64 = sqlx::query("UPDATE schema_version SET version = version WHERE id = 1 RETURNING version")
-            .fetch_one(&mut *transaction)
-            .await
-            .and_then(|row| row.try_get(0))
-            .or_doing(doing)?;
+        let found: i64 = sqlx::query(
+            "UPDATE schema_version SET version = version WHERE id = 1 RETURNING version",
+        )
+        .fetch_one(&mut *transaction)
+        .await
+        .and_then(|row| row.try_get(0))
+        .or_doing(doing)?;
         if found > known {
             return Err(StoreError::Newer { found, known });
         }
@@ -81,6 +85,9 @@ pub(super) async fn run(pool: &AnyPool) -> Result<(), StoreError> {
             .await
             .or_doing(doing)?;
         transaction.commit().await.or_doing(doing)?;
-        tracing::info!(version = found + 1, "the database's schema was brought up to date");
+        tracing::info!(
+            version = found + 1,
+            "the database's schema was brought up to date"
+        );
     }
 }

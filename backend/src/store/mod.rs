@@ -24,7 +24,7 @@ use sqlx::{Any, AnyPool, Executor, Row, Transaction};
 
 pub use agents::{Agent, AgentReport, Owner, SessionReport};
 pub use consumers::Consumer;
-pub use homes::{Admits, Home, HomePut, Identifier, IdentifierKind, Link};
+pub use homes::{Admits, All, Home, HomePut, Identifier, IdentifierKind, Link, Nai, PhoneNumber};
 pub use keys::SigningKey;
 pub use sessions::{Created, LiveSession, NewSession, StoredSession};
 
@@ -80,7 +80,9 @@ impl StoreError {
             sqlx::Error::Database(error) => error.code().is_some_and(|code| match code.len() {
                 // SQLSTATE: connection, resources, operator intervention, lost race. Five characters always;
                 // SQLite's numbers have four at most but for a few that are none of these.
-                5 => ["08", "53", "57", "40"].iter().any(|class| code.starts_with(class)),
+                5 => ["08", "53", "57", "40"]
+                    .iter()
+                    .any(|class| code.starts_with(class)),
                 // SQLite: BUSY, LOCKED, READONLY, IOERR, FULL, CANTOPEN, in the low byte.
                 _ => code
                     .parse::<u32>()
@@ -131,7 +133,9 @@ impl Store {
                 });
             pool.connect_with(options.clone())
         };
-        let write = connect(if sqlite { 1 } else { CONNECTIONS }).await.or_doing(doing)?;
+        let write = connect(if sqlite { 1 } else { CONNECTIONS })
+            .await
+            .or_doing(doing)?;
         migrations::run(&write).await?;
         let read = if sqlite {
             connect(CONNECTIONS).await.or_doing(doing)?

@@ -72,14 +72,19 @@ pub enum Created {
     NoHome,
 }
 
-const COLUMNS: &str = "id, home_id, consumer, created_ms, expires_ms, added_revision, request, request_hash";
+const COLUMNS: &str =
+    "id, home_id, consumer, created_ms, expires_ms, added_revision, request, request_hash";
 
 impl Store {
     /// Makes a session, if it overlaps no other of its home.
     ///
     /// # Errors
     /// The store failed; then nothing was made.
-    pub async fn create_session(&self, new: NewSession, now_ms: i64) -> Result<Created, StoreError> {
+    pub async fn create_session(
+        &self,
+        new: NewSession,
+        now_ms: i64,
+    ) -> Result<Created, StoreError> {
         let doing = "write a session";
         let mut transaction = self.write.begin().await.or_doing(doing)?;
         let Some(revision) = lock_home(&mut transaction, &new.home, now_ms).await? else {
@@ -99,12 +104,13 @@ impl Store {
             }
         }
         let flow = Flow::of(&new.instruction);
-        let others = sqlx::query("SELECT instruction FROM sessions WHERE home_id = $1 AND expires_ms > $2")
-            .bind(&new.home)
-            .bind(now_ms)
-            .fetch_all(&mut *transaction)
-            .await
-            .or_doing(doing)?;
+        let others =
+            sqlx::query("SELECT instruction FROM sessions WHERE home_id = $1 AND expires_ms > $2")
+                .bind(&new.home)
+                .bind(now_ms)
+                .fetch_all(&mut *transaction)
+                .await
+                .or_doing(doing)?;
         for other in others {
             let text: String = other.try_get(0).or_doing(doing)?;
             let other: Session = serde_json::from_str(&text).or_doing(doing)?;
@@ -137,7 +143,10 @@ impl Store {
                 return by_key(&mut transaction, &new.consumer, key)
                     .await?
                     .map(Created::Before)
-                    .ok_or(StoreError::Sql { doing, source: error });
+                    .ok_or(StoreError::Sql {
+                        doing,
+                        source: error,
+                    });
             }
             inserted => inserted.or_doing(doing)?,
         };
@@ -158,7 +167,11 @@ impl Store {
     ///
     /// # Errors
     /// The store failed.
-    pub async fn session(&self, id: &str, now_ms: i64) -> Result<Option<StoredSession>, StoreError> {
+    pub async fn session(
+        &self,
+        id: &str,
+        now_ms: i64,
+    ) -> Result<Option<StoredSession>, StoreError> {
         let doing = "read a session";
         let sql = format!("SELECT {COLUMNS} FROM sessions WHERE id = $1 AND expires_ms > $2");
         sqlx::query(sqlx::AssertSqlSafe(sql))
@@ -175,9 +188,16 @@ impl Store {
     ///
     /// # Errors
     /// The store failed.
-    pub async fn sessions(&self, after: &str, most: i64, now_ms: i64) -> Result<Vec<StoredSession>, StoreError> {
+    pub async fn sessions(
+        &self,
+        after: &str,
+        most: i64,
+        now_ms: i64,
+    ) -> Result<Vec<StoredSession>, StoreError> {
         let doing = "list sessions";
-        let sql = format!("SELECT {COLUMNS} FROM sessions WHERE id > $1 AND expires_ms > $3 ORDER BY id LIMIT $2");
+        let sql = format!(
+            "SELECT {COLUMNS} FROM sessions WHERE id > $1 AND expires_ms > $3 ORDER BY id LIMIT $2"
+        );
         sqlx::query(sqlx::AssertSqlSafe(sql))
             .bind(after)
             .bind(most)
@@ -194,19 +214,25 @@ impl Store {
     ///
     /// # Errors
     /// The store failed; then nothing was changed.
-    pub async fn delete_session(&self, id: &str, home: &str, now_ms: i64) -> Result<Option<i64>, StoreError> {
+    pub async fn delete_session(
+        &self,
+        id: &str,
+        home: &str,
+        now_ms: i64,
+    ) -> Result<Option<i64>, StoreError> {
         let doing = "delete a session";
         let mut transaction = self.write.begin().await.or_doing(doing)?;
         let Some(revision) = lock_home(&mut transaction, home, now_ms).await? else {
             return Ok(None);
         };
-        let deleted = sqlx::query("DELETE FROM sessions WHERE id = $1 AND home_id = $2 AND expires_ms > $3")
-            .bind(id)
-            .bind(home)
-            .bind(now_ms)
-            .execute(&mut *transaction)
-            .await
-            .or_doing(doing)?;
+        let deleted =
+            sqlx::query("DELETE FROM sessions WHERE id = $1 AND home_id = $2 AND expires_ms > $3")
+                .bind(id)
+                .bind(home)
+                .bind(now_ms)
+                .execute(&mut *transaction)
+                .await
+                .or_doing(doing)?;
         if deleted.rows_affected() == 0 {
             return Ok(None);
         }
@@ -256,7 +282,10 @@ impl Store {
         };
         let revision = first.try_get(0).or_doing(doing)?;
         let link: Option<String> = first.try_get(1).or_doing(doing)?;
-        let link = link.map(|link| serde_json::from_str(&link)).transpose().or_doing(doing)?;
+        let link = link
+            .map(|link| serde_json::from_str(&link))
+            .transpose()
+            .or_doing(doing)?;
         let mut sessions = Vec::with_capacity(rows.len());
         for row in &rows {
             let instruction: Option<String> = row.try_get(2).or_doing(doing)?;
@@ -309,7 +338,8 @@ async fn by_key(
     key: &str,
 ) -> Result<Option<StoredSession>, StoreError> {
     let doing = "look an idempotency key up";
-    let sql = format!("SELECT {COLUMNS} FROM sessions WHERE consumer = $1 AND idempotency_key = $2");
+    let sql =
+        format!("SELECT {COLUMNS} FROM sessions WHERE consumer = $1 AND idempotency_key = $2");
     sqlx::query(sqlx::AssertSqlSafe(sql))
         .bind(consumer)
         .bind(key)
