@@ -3,6 +3,7 @@
 use std::io::Result;
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::time::Duration;
 
 use nix::sys::socket::{
     AddressFamily, Backlog, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrStorage, bind,
@@ -10,6 +11,9 @@ use nix::sys::socket::{
 };
 
 use super::packet::internet_checksum;
+use super::wait;
+
+const LIMIT: Duration = Duration::from_secs(2);
 
 /// Sets the whole byte: DSCP and ECN. TCP keeps its own ECN bits.
 pub fn set_tos(socket: &impl AsFd, family: IpAddr, tos: u8) {
@@ -23,7 +27,10 @@ pub fn set_tos(socket: &impl AsFd, family: IpAddr, tos: u8) {
 
 /// A UDP socket whose packets carry `tos`.
 pub fn udp_socket(from: SocketAddr, tos: u8) -> UdpSocket {
-    let socket = UdpSocket::bind(from).unwrap_or_else(|e| panic!("{from}: {e}"));
+    // A process that another test starts holds copies of all sockets until it becomes its program,
+    // and with them the ports of those that are closed here meanwhile.
+    let what = format!("{from} to be free");
+    let socket = wait::expect(&what, LIMIT, || UdpSocket::bind(from).ok());
     set_tos(&socket, from.ip(), tos);
     socket
 }
@@ -61,8 +68,14 @@ pub fn tcp_connect(from: SocketAddr, to: SocketAddr, tos: u8) -> Result<TcpStrea
 
 /// A listener whose answers, from the SYN-ACK on, carry `tos`.
 pub fn tcp_listen(at: SocketAddr, tos: u8) -> TcpListener {
-    let socket = tcp_socket(at, tos);
-    listen(&socket, Backlog::new(8).unwrap()).unwrap();
+    // As in `udp_socket`.
+    let what = format!("{at} to be free");
+    let socket = wait::expect(&what, LIMIT, || {
+        let socket = tcp_socket(at, tos);
+        listen(&socket, Backlog::new(8).unwrap())
+            .ok()
+            .map(|()| socket)
+    });
     TcpListener::from(socket)
 }
 

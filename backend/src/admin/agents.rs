@@ -1,0 +1,89 @@
+//! `/admin/v1/agents`.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Path, RawQuery, State};
+use axum::http::HeaderMap;
+use serde_json::{Value, json};
+
+use super::{PAGE, after, authorize};
+use crate::error_info::ErrorInfo;
+use crate::secret;
+use crate::server::App;
+use crate::store::Agent;
+
+/// `POST /admin/v1/agents/{id}/token`: a new token, shown this once. The old one is void at once.
+pub async fn token(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+    Path(id): Path<String>,
+) -> Result<Json<Value>, ErrorInfo> {
+    authorize(&app, &headers)?;
+    let token = secret::token()?;
+    if !app
+        .store
+        .set_agent_token(&id, &secret::hash(&token))
+        .await?
+    {
+        return Err(no_agent());
+    }
+    tracing::info!(agent = id, "agent token issued");
+    Ok(Json(json!({ "token": token })))
+}
+
+/// `GET /admin/v1/agents/{id}`, with the last report.
+pub async fn get(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+    Path(id): Path<String>,
+) -> Result<Json<Value>, ErrorInfo> {
+    authorize(&app, &headers)?;
+    let agent = app.store.agent(&id).await?.ok_or_else(no_agent)?;
+    let mut shown = show(&app, &agent);
+    if let Value::Object(shown) = &mut shown {
+        let wanted = match &agent.home {
+            Some(home) => app.store.revision(home).await?,
+            None => None,
+        };
+        shown.insert("wantedRevision".to_owned(), json!(wanted));
+        let status = agent
+            .status
+            .as_deref()
+            .and_then(|status| serde_json::from_str::<Value>(status).ok());
+        shown.insert("status".to_owned(), json!(status));
+    }
+    Ok(Json(shown))
+}
+
+/// `GET /admin/v1/agents[?after=ID]`: without reports, a thousand at a time.
+pub async fn list(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+    RawQuery(query): RawQuery,
+) -> Result<Json<Value>, ErrorInfo> {
+    authorize(&app, &headers)?;
+    let agents = app.store.agents(&after(query), PAGE).await?;
+    let agents: Vec<Value> = agents.iter().map(|agent| show(&app, agent)).collect();
+    Ok(Json(json!({ "agents": agents })))
+}
+
+fn no_agent() -> ErrorInfo {
+    ErrorInfo::not_found("There is no such agent: name it in a home's agentIds first")
+}
+
+/// Times are seconds since the Unix epoch; null: never.
+fn show(app: &App, agent: &Agent) -> Value {
+    let last_poll_ms = app.presence.last_poll_ms(&agent.id, agent.last_poll_ms);
+    let last_seen_ms = last_poll_ms.max(agent.last_status_ms);
+    json!({
+        "id": agent.id,
+        "home": agent.home,
+        "connected": app.is_connected(&agent.id, agent.last_poll_ms),
+        "lastSeen": (last_seen_ms > 0).then_some(last_seen_ms / 1_000),
+        "lastReport": (agent.last_status_ms > 0).then_some(agent.last_status_ms / 1_000),
+        "address": agent.source,
+        "version": agent.version,
+        "appliedRevision": agent.applied_revision,
+    })
+}

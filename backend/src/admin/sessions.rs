@@ -1,0 +1,78 @@
+//! `/admin/v1/sessions`.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Path, RawQuery, State};
+use axum::http::{HeaderMap, StatusCode};
+use serde_json::{Value, json};
+
+use super::{PAGE, after, authorize};
+use crate::error_info::ErrorInfo;
+use crate::qod::{end_session, response};
+use crate::server::App;
+use crate::store::{StoreError, StoredSession};
+
+/// `GET /admin/v1/sessions/{id}`.
+pub async fn get(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+    Path(id): Path<String>,
+) -> Result<Json<Value>, ErrorInfo> {
+    authorize(&app, &headers)?;
+    let session = app
+        .store
+        .session(&id, app.clock.now_ms())
+        .await?
+        .ok_or_else(no_session)?;
+    Ok(Json(show(&app, &session).await?))
+}
+
+/// `GET /admin/v1/sessions[?after=ID]`: a thousand at a time.
+pub async fn list(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+    RawQuery(query): RawQuery,
+) -> Result<Json<Value>, ErrorInfo> {
+    authorize(&app, &headers)?;
+    let mut sessions = Vec::new();
+    for session in app
+        .store
+        .sessions(&after(query), PAGE, app.clock.now_ms())
+        .await?
+    {
+        sessions.push(show(&app, &session).await?);
+    }
+    Ok(Json(json!({ "sessions": sessions })))
+}
+
+/// `DELETE /admin/v1/sessions/{id}`.
+pub async fn delete(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+    Path(id): Path<String>,
+) -> Result<StatusCode, ErrorInfo> {
+    authorize(&app, &headers)?;
+    let session = app
+        .store
+        .session(&id, app.clock.now_ms())
+        .await?
+        .ok_or_else(no_session)?;
+    end_session(&app, session.id, session.home).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+fn no_session() -> ErrorInfo {
+    ErrorInfo::not_found("Session Id does not exist")
+}
+
+/// As the consumer sees it, and whose it is.
+async fn show(app: &App, session: &StoredSession) -> Result<Value, StoreError> {
+    let mut shown = response::session_info(app, session).await?;
+    if let Value::Object(shown) = &mut shown {
+        shown.insert("home".to_owned(), session.home.clone().into());
+        shown.insert("clientId".to_owned(), session.consumer.clone().into());
+        shown.insert("addedRevision".to_owned(), session.added_revision.into());
+    }
+    Ok(shown)
+}

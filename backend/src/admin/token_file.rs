@@ -1,0 +1,92 @@
+//! The admin token and its file.
+
+use std::fs::OpenOptions;
+use std::io::{ErrorKind, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+use crate::config::Config;
+use crate::secret;
+
+/// Shortest token that an operator may choose, in characters.
+const SHORTEST: usize = 16;
+
+/// Why there is no admin token.
+#[derive(Debug, thiserror::Error)]
+pub enum TokenFileError {
+    /// The file cannot be read or made.
+    #[error("{doing} the admin token {}: {source}", file.display())]
+    File {
+        /// What was being done.
+        doing: &'static str,
+        /// The file.
+        file: PathBuf,
+        /// The system's words.
+        source: std::io::Error,
+    },
+    /// The file's contents are no token.
+    #[error("read the admin token {}: it must have at least {SHORTEST} characters in one line", file.display())]
+    Short {
+        /// The file.
+        file: PathBuf,
+    },
+    /// No randomness.
+    #[error(transparent)]
+    Random(#[from] secret::NoRandomness),
+}
+
+/// Reads the configured file, or the one beside the SQLite file, which is made if it is not there. Returns the
+/// token's SHA-256 in hexadecimal.
+///
+/// # Errors
+/// The file cannot be read or made, or holds no token.
+pub fn open(config: &Config) -> Result<String, TokenFileError> {
+    let (file, may_make) = match &config.admin_token_file {
+        Some(file) => (file.clone(), false),
+        None => (beside(&config.database), true),
+    };
+    if may_make && let Some(token) = make(&file)? {
+        tracing::info!(file = %file.display(), "a new admin token was written");
+        return Ok(secret::hash(&token));
+    }
+    let text = std::fs::read_to_string(&file).map_err(|source| TokenFileError::File {
+        doing: "read",
+        file: file.clone(),
+        source,
+    })?;
+    let token = text.trim();
+    if token.len() < SHORTEST || token.contains(char::is_whitespace) {
+        return Err(TokenFileError::Short { file });
+    }
+    Ok(secret::hash(token))
+}
+
+/// `qod-backend.sqlite` has `qod-backend.admin-token` beside it.
+fn beside(database: &str) -> PathBuf {
+    let file = database.strip_prefix("sqlite:").unwrap_or(database);
+    let file = file.strip_prefix("//").unwrap_or(file);
+    Path::new(file.split('?').next().unwrap_or(file)).with_extension("admin-token")
+}
+
+/// Makes the file with a new token. `None`: it is there already.
+fn make(file: &Path) -> Result<Option<String>, TokenFileError> {
+    let failed = |source| TokenFileError::File {
+        doing: "write",
+        file: file.to_owned(),
+        source,
+    };
+    let mut opened = match OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(file)
+    {
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => return Ok(None),
+        opened => opened.map_err(failed)?,
+    };
+    let token = secret::token()?;
+    opened
+        .write_all(format!("{token}\n").as_bytes())
+        .map_err(failed)?;
+    Ok(Some(token))
+}

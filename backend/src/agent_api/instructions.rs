@@ -1,0 +1,140 @@
+//! `GET /agent/v1/agents/{agentId}/instructions`: the complete desired state, by long poll.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use qod_wire::{Instructions, MAX_WAIT_SECONDS};
+use tokio::time::Instant;
+
+use super::authenticate;
+use crate::error_info::ErrorInfo;
+use crate::server::App;
+
+/// Answers a poll.
+pub async fn get(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+    Path(agent): Path<String>,
+) -> Result<Response, ErrorInfo> {
+    let mut owner = authenticate(&app, &headers, &agent).await?;
+    let _held = app.presence.hold(&agent);
+    let deadline = Instant::now() + wait(&headers);
+    let mut draining = app.draining.subscribe();
+    loop {
+        // The wait begins before the reading, so that no change falls between the two.
+        let home = owner.home.unwrap_or_default();
+        let mut waiter = app.wake.wait_for(&home);
+        // An agent that no home has any more is told to do nothing.
+        let revision = app.store.revision(&home).await?.unwrap_or(0);
+        if !knows(&headers, revision) {
+            return answer(&app, &home).await;
+        }
+        if *draining.borrow_and_update() || Instant::now() >= deadline {
+            return Ok(not_modified(revision));
+        }
+        tokio::select! {
+            () = waiter.changed() => (),
+            () = tokio::time::sleep_until(deadline) => (),
+            _ = draining.changed() => (),
+        }
+        // Meanwhile the agent may have got another home, or its token may have been taken away.
+        owner = authenticate(&app, &headers, &agent).await?;
+    }
+}
+
+async fn answer(app: &App, home: &str) -> Result<Response, ErrorInfo> {
+    let now = app.clock.now_ms();
+    let (revision, link, live) = app.store.instructions(home, now).await?.unwrap_or_default();
+    let mut sessions = Vec::with_capacity(live.len());
+    for session in live {
+        let mut instruction = session.instruction;
+        // At most 30 days in milliseconds: exact in a double.
+        instruction.expires_in = Some((session.expires_ms - now) as f64 / 1_000.0);
+        sessions.push(instruction);
+    }
+    let instructions = Instructions {
+        revision: u64::try_from(revision).unwrap_or_default(),
+        link,
+        queues: None,
+        sessions,
+    };
+    let mut response = Json(instructions).into_response();
+    tag(&mut response, revision);
+    Ok(response)
+}
+
+fn not_modified(revision: i64) -> Response {
+    let mut response = StatusCode::NOT_MODIFIED.into_response();
+    tag(&mut response, revision);
+    response
+}
+
+fn tag(response: &mut Response, revision: i64) {
+    if let Ok(value) = HeaderValue::from_str(&format!("\"{revision}\"")) {
+        response.headers_mut().insert(header::ETAG, value);
+    }
+}
+
+/// Whether the request's `If-None-Match` (RFC 9110 §13.1.2) has `revision`.
+fn knows(headers: &HeaderMap, revision: i64) -> bool {
+    let tag = format!("\"{revision}\"");
+    headers
+        .get_all(header::IF_NONE_MATCH)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .map(str::trim)
+        .any(|known| known.strip_prefix("W/").unwrap_or(known) == tag)
+}
+
+/// `Prefer: wait=N` (RFC 7240 §4.3). What is malformed is a preference that is not honoured.
+fn wait(headers: &HeaderMap) -> Duration {
+    let seconds = headers
+        .get_all("prefer")
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split([',', ';']))
+        .find_map(|preference| {
+            let (name, value) = preference.split_once('=')?;
+            (name.trim().eq_ignore_ascii_case("wait"))
+                .then(|| value.trim().trim_matches('"').parse::<u32>().ok())?
+        })
+        .unwrap_or(0);
+    Duration::from_secs(u64::from(seconds.min(MAX_WAIT_SECONDS)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(name: &'static str, value: &'static str) -> HeaderMap {
+        HeaderMap::from_iter([(
+            axum::http::HeaderName::from_static(name),
+            HeaderValue::from_static(value),
+        )])
+    }
+
+    #[test]
+    fn tags() {
+        assert!(knows(&headers("if-none-match", "\"17\""), 17));
+        assert!(knows(&headers("if-none-match", "\"1\", W/\"17\""), 17));
+        for other in ["17", "\"18\"", "*", "\"", ""] {
+            assert!(!knows(&headers("if-none-match", other), 17), "{other}");
+        }
+    }
+
+    #[test]
+    fn waits() {
+        let seconds = |value| wait(&headers("prefer", value)).as_secs();
+        assert_eq!(seconds("wait=50"), 50);
+        assert_eq!(seconds("respond-async, Wait = 7"), 7);
+        assert_eq!(seconds("wait=4000000000"), 55);
+        for none in ["wait", "wait=-1", "wait=x", "wait=99999999999999", ""] {
+            assert_eq!(seconds(none), 0, "{none}");
+        }
+    }
+}

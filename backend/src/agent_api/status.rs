@@ -1,0 +1,216 @@
+//! `PUT /agent/v1/agents/{agentId}/status`: what an agent verified.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::{Extension, Path, State};
+use axum::http::{HeaderMap, StatusCode};
+use qod_wire::{SessionState, Status};
+
+use super::authenticate;
+use crate::error_info::ErrorInfo;
+use crate::prefix::Prefix;
+use crate::server::{App, Peer, read_body};
+use crate::store::{AgentReport, SessionReport};
+
+/// Longest report, in bytes: a thousand sessions with their messages.
+const LONGEST: usize = 1024 * 1024;
+/// Most addresses of the WAN device that are looked at.
+const MOST_ADDRESSES: usize = 8;
+/// Longest message of a rejection that is kept, in characters.
+const LONGEST_MESSAGE: usize = 500;
+
+/// Takes a report.
+pub async fn put(
+    State(app): State<Arc<App>>,
+    Extension(Peer(peer)): Extension<Peer>,
+    headers: HeaderMap,
+    Path(agent): Path<String>,
+    body: Body,
+) -> Result<StatusCode, ErrorInfo> {
+    let owner = authenticate(&app, &headers, &agent).await?;
+    let body = read_body(body, LONGEST).await?;
+    let status: Status = serde_json::from_slice(&body).map_err(|error| {
+        ErrorInfo::invalid(format!("Schema validation failed at the report: {error}"))
+    })?;
+    if status.agent_id != agent {
+        return Err(ErrorInfo::invalid(
+            "Schema validation failed at agentId: it is not the agent of this path",
+        ));
+    }
+    let name = |text: &str| (1..=128).contains(&text.len()) && !text.contains(char::is_control);
+    let sequence = i64::try_from(status.sequence).ok();
+    let (true, true, Some(sequence)) = (name(&status.boot_id), name(&status.version), sequence)
+    else {
+        return Err(ErrorInfo::invalid(
+            "Schema validation failed at the report: bootId, version or sequence is out of bounds",
+        ));
+    };
+    let home = owner.home.as_deref().unwrap_or_default();
+    let now = app.clock.now_ms();
+    let current = app.store.revision(home).await?;
+    // A revision from the future is of a database that was there before a copy of it was restored.
+    let revision = status
+        .revision
+        .and_then(|revision| i64::try_from(revision).ok())
+        .filter(|revision| current.is_some_and(|current| *revision <= current));
+    let before = app
+        .store
+        .agent(&agent)
+        .await?
+        .map(|agent| agent.sessions)
+        .unwrap_or_default();
+    let live = if before.is_empty() {
+        vec![]
+    } else {
+        app.store.session_ids(home, now).await?
+    };
+    let sessions = merge(before, &status, revision, &live);
+    let addresses = believed(&app, home, &status, peer.ip()).await?;
+    let text = serde_json::to_string(&status).unwrap_or_default();
+    let report = AgentReport {
+        agent: &agent,
+        boot_id: &status.boot_id,
+        sequence,
+        version: &status.version,
+        revision,
+        source: peer.ip().to_canonical().to_string(),
+        sessions: &sessions,
+        status: &text,
+        addresses: &addresses,
+    };
+    if !app.store.write_report(report, now).await? {
+        tracing::debug!(agent, sequence, "an older report was dropped");
+    }
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// What is known of each session after a report. A session that was spoken of before, still lives, and is not spoken
+/// of now (the agent started again) is not in force any more as far as anybody knows.
+fn merge(
+    before: BTreeMap<String, SessionReport>,
+    status: &Status,
+    revision: Option<i64>,
+    live: &[String],
+) -> BTreeMap<String, SessionReport> {
+    let mut sessions: BTreeMap<String, SessionReport> = before
+        .into_iter()
+        .filter(|(id, _)| live.contains(id))
+        .map(|(id, report)| {
+            let lost = SessionReport {
+                state: SessionState::Rejected,
+                revision: report.revision,
+                code: None,
+                message: Some("home gateway does not report the session at present".to_owned()),
+            };
+            (id, lost)
+        })
+        .collect();
+    if let Some(revision) = revision {
+        for session in &status.sessions {
+            if !qod_wire::is_session_id(&session.session_id) {
+                continue;
+            }
+            let message = session.message.as_ref();
+            let report = SessionReport {
+                state: session.state,
+                revision,
+                code: session.code,
+                message: message.map(|message| message.chars().take(LONGEST_MESSAGE).collect()),
+            };
+            sessions.insert(session.session_id.clone(), report);
+        }
+    }
+    sessions
+}
+
+/// The reported IPv4 addresses that are believed: where the report came from, or within the home's prefixes.
+async fn believed(
+    app: &App,
+    home: &str,
+    status: &Status,
+    source: IpAddr,
+) -> Result<Vec<String>, ErrorInfo> {
+    let reported: Vec<Ipv4Addr> = status
+        .wan
+        .iter()
+        .flat_map(|wan| &wan.addresses)
+        .take(MOST_ADDRESSES)
+        .filter_map(|address| address.parse().ok())
+        .collect();
+    let mut believed = Vec::new();
+    let mut prefixes: Option<Vec<Prefix>> = None;
+    for address in reported {
+        let mut is_ours = source.to_canonical() == IpAddr::V4(address);
+        if !is_ours {
+            if prefixes.is_none() {
+                let home = app.store.home(home).await?;
+                let texts = home.map(|(home, _)| home.prefixes).unwrap_or_default();
+                prefixes = Some(
+                    texts
+                        .iter()
+                        .filter_map(|text| Prefix::any(text).ok())
+                        .collect(),
+                );
+            }
+            let whole = Prefix::ipv4(&address.to_string());
+            is_ours = prefixes
+                .iter()
+                .flatten()
+                .any(|prefix| whole.as_ref().is_ok_and(|whole| prefix.intersects(whole)));
+        }
+        if is_ours {
+            believed.push(address.to_string());
+        }
+    }
+    Ok(believed)
+}
+
+#[cfg(test)]
+mod tests {
+    use qod_wire::SessionStatus;
+
+    use super::*;
+
+    fn status(sessions: &[(&str, SessionState)]) -> Status {
+        Status {
+            sessions: sessions
+                .iter()
+                .map(|(id, state)| SessionStatus {
+                    session_id: (*id).to_owned(),
+                    state: *state,
+                    code: None,
+                    message: None,
+                    expires_in: None,
+                    upstream: None,
+                    downstream: None,
+                })
+                .collect(),
+            ..Status::default()
+        }
+    }
+
+    #[test]
+    fn an_agent_that_starts_again_loses_what_it_said() {
+        let live = ["a".to_owned()];
+        let first = merge(
+            BTreeMap::new(),
+            &status(&[("a", SessionState::Active), ("b", SessionState::Active)]),
+            Some(5),
+            &live,
+        );
+        assert_eq!(first["a"].state, SessionState::Active);
+        let again = merge(first, &status(&[]), None, &live);
+        assert_eq!(again["a"].state, SessionState::Rejected);
+        assert!(!again.contains_key("b"), "it ended");
+        let back = merge(
+            again,
+            &status(&[("a", SessionState::Active)]),
+            Some(5),
+            &live,
+        );
+        assert_eq!(back["a"].state, SessionState::Active);
+    }
+}

@@ -1,0 +1,191 @@
+//! One running backend: starts everything, keeps it going, and ends it.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::MissedTickBehavior;
+
+use crate::admin::{self, TokenFileError};
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::listener::{self, TlsError};
+use crate::oauth::{Issuer, IssuerError};
+use crate::presence::{FLUSH_MS, Presence};
+use crate::qod::profiles::{Profiles, ProfilesError};
+use crate::server::{App, router};
+use crate::store::{Store, StoreError};
+use crate::wake::Wake;
+
+/// How often ended sessions are removed, and other processes' changes are looked for.
+const TICK: Duration = Duration::from_secs(1);
+/// How far the clocks of two processes over one database may differ before one's changes reach the other's polls
+/// only when those end, in milliseconds.
+const CLOCK_SKEW_MS: i64 = 10_000;
+
+/// Why the backend did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The profiles cannot be used.
+    #[error(transparent)]
+    Profiles(#[from] ProfilesError),
+    /// The certificate or the key cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// There is no admin token.
+    #[error(transparent)]
+    Token(#[from] TokenFileError),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// No token can be signed.
+    #[error(transparent)]
+    Issuer(#[from] IssuerError),
+    /// The address cannot be listened on.
+    #[error("listen on {address}: {source}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// The system's words.
+        source: std::io::Error,
+    },
+}
+
+impl StartError {
+    /// Whether the operator's files are at fault, and not the world.
+    pub fn is_configuration(&self) -> bool {
+        matches!(self, Self::Profiles(_) | Self::Tls(_) | Self::Token(_))
+    }
+}
+
+/// A backend that runs.
+pub struct Backend {
+    /// Where it listens.
+    pub address: SocketAddr,
+    app: Arc<App>,
+    serving: JoinHandle<()>,
+}
+
+impl Backend {
+    /// Starts a backend. When this returns, it answers.
+    ///
+    /// # Errors
+    /// Something that it needs is not there or is wrong.
+    pub async fn start(config: &Config, clock: Clock) -> Result<Self, StartError> {
+        let profiles = Profiles::load(config.profiles_file.as_deref())?;
+        let tls = config.tls.as_ref().map(listener::tls).transpose()?;
+        let admin_token_hash = admin::open_token_file(config)?;
+        let store = Store::open(&config.database).await?;
+        let issuer = Issuer::open(
+            config.issuer_url.clone(),
+            config.audience.clone(),
+            clock.clone(),
+            store.clone(),
+        )
+        .await?;
+        let listen = |source| StartError::Listen {
+            address: config.listen,
+            source,
+        };
+        let listener = TcpListener::bind(config.listen).await.map_err(listen)?;
+        let address = listener.local_addr().map_err(listen)?;
+        let app = Arc::new(App {
+            presence: Presence::new(clock.clone()),
+            clock,
+            store,
+            wake: Wake::default(),
+            issuer,
+            profiles,
+            admin_token_hash,
+            silent_ms: config.agent_silent_seconds * 1_000,
+            draining: watch::Sender::new(false),
+        });
+        tokio::spawn(follow(app.clone()));
+        let serving = tokio::spawn(listener::serve(
+            listener,
+            tls,
+            router(app.clone()),
+            app.draining.subscribe(),
+        ));
+        tracing::info!(%address, tls = config.tls.is_some(), "listening");
+        Ok(Self {
+            address,
+            app,
+            serving,
+        })
+    }
+
+    /// Number of polls that are held now.
+    pub fn held_polls(&self) -> usize {
+        self.app.presence.held()
+    }
+
+    /// Ends the backend: held polls are answered, requests under way are finished, connections end.
+    pub async fn stop(self) {
+        self.app.draining.send_replace(true);
+        if let Err(error) = self.serving.await {
+            tracing::error!(%error, "the listener failed");
+        }
+        write_presence(&self.app).await;
+        self.app.store.close().await;
+    }
+}
+
+/// What is done all the time. A failing store is tried again at the next turn.
+async fn follow(app: Arc<App>) {
+    let mut draining = app.draining.subscribe();
+    let mut tick = tokio::time::interval(TICK);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut written_ms = app.clock.now_ms();
+    loop {
+        tokio::select! {
+            _ = draining.wait_for(|draining| *draining) => return,
+            _ = tick.tick() => (),
+        }
+        let now = app.clock.now_ms();
+        if let Err(error) = sweep(&app, now).await {
+            tracing::warn!(%error, "ended sessions were not removed");
+        }
+        if let Err(error) = hear_others(&app, now).await {
+            tracing::warn!(%error, "other processes' changes were not looked for");
+        }
+        if now - written_ms >= FLUSH_MS {
+            written_ms = now;
+            write_presence(&app).await;
+        }
+    }
+}
+
+async fn sweep(app: &App, now: i64) -> Result<(), StoreError> {
+    while app.store.sweep_sessions(now).await? == 1_000 {}
+    Ok(())
+}
+
+/// Revisions are at least the time of the change, so what changed lately is one short query for all polls.
+async fn hear_others(app: &App, now: i64) -> Result<(), StoreError> {
+    if !app.wake.is_idle() {
+        for (home, revision) in app.store.homes_above(now - CLOCK_SKEW_MS).await? {
+            app.wake.raise(&home, revision);
+        }
+    }
+    Ok(())
+}
+
+async fn write_presence(app: &App) {
+    let now = app.clock.now_ms();
+    let mut held = Vec::new();
+    let unwritten = app.presence.take_unwritten(now);
+    for (agent, last_ms) in &unwritten {
+        if *last_ms == now {
+            held.push(agent.as_str());
+        } else if let Err(error) = app.store.write_presence(&[agent], *last_ms).await {
+            tracing::warn!(%error, agent, "presence was not written");
+        }
+    }
+    if let Err(error) = app.store.write_presence(&held, now).await {
+        tracing::warn!(%error, "presence was not written");
+    }
+}

@@ -1,0 +1,269 @@
+//! The configuration file.
+//!
+//! A JSON object. Every key has a default, an unknown key is an error, and so is a key of a later version: nothing
+//! that an operator writes is silently without effect.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use crate::json::{self, Invalid, Node, Object};
+
+/// Keys that the design names and this version does not serve.
+const NOT_SERVED: &[&str] = &[
+    "trustedProxies",
+    "notifications",
+    "homeDevices",
+    "limits",
+    "consumers",
+];
+
+/// What the operator configured.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// `listen`: where to listen. Default `127.0.0.1:8080`.
+    pub listen: SocketAddr,
+    /// `database`: `sqlite:FILE` or `postgres://…`. Default `sqlite:qod-backend.sqlite`.
+    pub database: String,
+    /// `tls`: certificate chain and key. Absent: plain HTTP.
+    pub tls: Option<Tls>,
+    /// `adminTokenFile`: file with the admin token. Default: made beside the SQLite file.
+    pub admin_token_file: Option<PathBuf>,
+    /// `profilesFile`: file with the QoS profiles. Default: the built-in ones.
+    pub profiles_file: Option<PathBuf>,
+    /// `agentSilentSeconds`: an agent without a poll for so long is silent. Default 120.
+    pub agent_silent_seconds: i64,
+    /// `issuer.url`: what tokens name as their issuer. Default: the address of `listen`.
+    pub issuer_url: String,
+    /// `issuer.audience`: what tokens name as their audience. Default `qod`.
+    pub audience: String,
+}
+
+/// Certificate and key, PEM files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tls {
+    /// `cert`: the server's certificate, then its intermediates.
+    pub cert: PathBuf,
+    /// `key`: the private key.
+    pub key: PathBuf,
+}
+
+/// Why the configuration cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("read the configuration {}: {source}", file.display())]
+    Read {
+        /// The file.
+        file: PathBuf,
+        /// The system's words.
+        source: std::io::Error,
+    },
+    /// Something in the file is wrong.
+    #[error("the configuration {} is wrong at {invalid}", file.display())]
+    Invalid {
+        /// The file.
+        file: PathBuf,
+        /// Key and reason.
+        invalid: Invalid,
+    },
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        let listen = SocketAddr::from(([127, 0, 0, 1], 8080));
+        Self {
+            listen,
+            database: "sqlite:qod-backend.sqlite".to_owned(),
+            tls: None,
+            admin_token_file: None,
+            profiles_file: None,
+            agent_silent_seconds: 120,
+            issuer_url: format!("http://{listen}"),
+            audience: "qod".to_owned(),
+        }
+    }
+}
+
+impl Config {
+    /// Reads the file.
+    ///
+    /// # Errors
+    /// Names the file, the key and what is wrong.
+    pub fn load(file: &Path) -> Result<Self, ConfigError> {
+        let bytes = std::fs::read(file).map_err(|source| ConfigError::Read {
+            file: file.to_owned(),
+            source,
+        })?;
+        Self::parse(&bytes).map_err(|invalid| ConfigError::Invalid {
+            file: file.to_owned(),
+            invalid,
+        })
+    }
+
+    /// Reads the text of a file.
+    ///
+    /// # Errors
+    /// Names the key and what is wrong.
+    pub fn parse(bytes: &[u8]) -> Result<Self, Invalid> {
+        let document = json::parse(bytes)?;
+        let object = Node::root(&document).object()?;
+        for key in NOT_SERVED {
+            if let Some(node) = object.get(key) {
+                return Err(not_served(&node));
+            }
+        }
+        object.only(&[
+            "listen",
+            "database",
+            "tls",
+            "adminTokenFile",
+            "profilesFile",
+            "agentSilentSeconds",
+            "issuer",
+        ])?;
+        let mut config = Self::default();
+        if let Some(node) = object.get("listen") {
+            config.listen = node.string()?.parse().map_err(|_| {
+                node.invalid("must be an address and a port, as 127.0.0.1:8080 or [::1]:8080")
+            })?;
+        }
+        if let Some(node) = object.get("database") {
+            config.database = database(&node)?;
+        }
+        if let Some(node) = object.get("tls") {
+            config.tls = Some(tls(&node.object()?)?);
+        }
+        config.admin_token_file = path(&object, "adminTokenFile")?;
+        config.profiles_file = path(&object, "profilesFile")?;
+        if let Some(node) = object.get("agentSilentSeconds") {
+            // Below a poll's length, every agent would seem silent between two answers.
+            config.agent_silent_seconds = node.integer(1..=86_400)?;
+        }
+        let scheme = if config.tls.is_some() {
+            "https"
+        } else {
+            "http"
+        };
+        config.issuer_url = format!("{scheme}://{}", config.listen);
+        if let Some(node) = object.get("issuer") {
+            issuer(&node.object()?, &mut config)?;
+        }
+        if !config.is_sqlite() && config.admin_token_file.is_none() {
+            return Err(Invalid {
+                path: "adminTokenFile".to_owned(),
+                reason: "is missing: without an SQLite file there is no place to make one"
+                    .to_owned(),
+            });
+        }
+        Ok(config)
+    }
+
+    /// Whether the store is an SQLite file.
+    pub fn is_sqlite(&self) -> bool {
+        self.database.starts_with("sqlite:")
+    }
+}
+
+fn not_served(node: &Node<'_>) -> Invalid {
+    node.invalid("is not supported by this version")
+}
+
+fn database(node: &Node<'_>) -> Result<String, Invalid> {
+    let url = node.text(2_048)?;
+    if let Some(file) = url.strip_prefix("sqlite:") {
+        if file.is_empty() || file.contains(":memory:") || file.contains("mode=memory") {
+            return Err(node.invalid("must name a file after sqlite:"));
+        }
+    } else if !url.starts_with("postgres://") && !url.starts_with("postgresql://") {
+        return Err(node.invalid("must be sqlite:FILE or postgres://…"));
+    }
+    Ok(url.to_owned())
+}
+
+fn tls(object: &Object<'_>) -> Result<Tls, Invalid> {
+    if let Some(node) = object.get("clientCa") {
+        return Err(not_served(&node));
+    }
+    object.only(&["cert", "key"])?;
+    let file = |key| Ok::<_, Invalid>(PathBuf::from(object.require(key)?.text(4_096)?));
+    Ok(Tls {
+        cert: file("cert")?,
+        key: file("key")?,
+    })
+}
+
+fn issuer(object: &Object<'_>, config: &mut Config) -> Result<(), Invalid> {
+    if let Some(node) = object.get("jwksUrl") {
+        return Err(not_served(&node));
+    }
+    object.only(&["url", "audience"])?;
+    if let Some(node) = object.get("url") {
+        config.issuer_url = node.text(2_048)?.to_owned();
+    }
+    if let Some(node) = object.get("audience") {
+        config.audience = node.text(2_048)?.to_owned();
+    }
+    Ok(())
+}
+
+fn path(object: &Object<'_>, key: &str) -> Result<Option<PathBuf>, Invalid> {
+    object
+        .get(key)
+        .map(|node| node.text(4_096).map(PathBuf::from))
+        .transpose()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_file_is_the_default() {
+        assert_eq!(Config::parse(b"{}").unwrap(), Config::default());
+    }
+
+    #[test]
+    fn errors_name_the_key() {
+        for (text, message) in [
+            (r#"{"listn":1}"#, "listn: is not a known key"),
+            (
+                r#"{"listen":"localhost"}"#,
+                "listen: must be an address and a port, as 127.0.0.1:8080 or [::1]:8080",
+            ),
+            (r#"{"tls":{"cert":"a"}}"#, "tls.key: is missing"),
+            (
+                r#"{"tls":{"cert":"a","key":"b","clientCa":"c"}}"#,
+                "tls.clientCa: is not supported by this version",
+            ),
+            (
+                r#"{"trustedProxies":[]}"#,
+                "trustedProxies: is not supported by this version",
+            ),
+            (
+                r#"{"issuer":{"jwksUrl":"x"}}"#,
+                "issuer.jwksUrl: is not supported by this version",
+            ),
+            (
+                r#"{"agentSilentSeconds":"1"}"#,
+                "agentSilentSeconds: must be a whole number",
+            ),
+            (
+                r#"{"database":"mysql://x"}"#,
+                "database: must be sqlite:FILE or postgres://…",
+            ),
+            (
+                r#"{"database":"sqlite::memory:"}"#,
+                "database: must name a file after sqlite:",
+            ),
+            (
+                r#"{"database":"postgres://x"}"#,
+                "adminTokenFile: is missing: without an SQLite file there is no place to make one",
+            ),
+        ] {
+            assert_eq!(
+                Config::parse(text.as_bytes()).unwrap_err().to_string(),
+                message
+            );
+        }
+    }
+}

@@ -1,0 +1,49 @@
+//! Form encoding, of request bodies and of queries.
+
+/// The pairs of a form or a query (`application/x-www-form-urlencoded`). `None`: it is malformed.
+pub fn parse(form: &str) -> Option<Vec<(String, String)>> {
+    form.split('&')
+        .filter(|pair| !pair.is_empty())
+        .map(|pair| {
+            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+            Some((decode(key)?, decode(value)?))
+        })
+        .collect()
+}
+
+/// Undoes form encoding: `+` is a space, `%41` a byte. `None`: it is malformed.
+pub fn decode(text: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.bytes();
+    while let Some(byte) = rest.next() {
+        bytes.push(match byte {
+            b'+' => b' ',
+            b'%' => {
+                let digit = |byte: u8| char::from(byte).to_digit(16);
+                let (high, low) = (digit(rest.next()?)?, digit(rest.next()?)?);
+                u8::try_from(high * 16 + low).ok()?
+            }
+            byte => byte,
+        });
+    }
+    String::from_utf8(bytes).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn malformed_escapes_are_refused() {
+        for broken in ["a=%", "a=%4", "a=%zz", "a=%ff"] {
+            assert!(parse(broken).is_none(), "{broken}");
+        }
+        assert_eq!(
+            parse("a=b%20c+d&e").unwrap(),
+            [
+                ("a".to_owned(), "b c d".to_owned()),
+                ("e".to_owned(), String::new())
+            ]
+        );
+    }
+}

@@ -1,0 +1,33 @@
+//! The operator backend: application servers ask it for a traffic profile for one flow of one device (CAMARA Quality
+//! on Demand), and the agents of that device's home fetch what they are to do and report what they verified.
+//!
+//! ```text
+//! qod ──┐                       ┌── store (SQLite, PostgreSQL)
+//! admin ┼── server::App ────────┼── wake      polls that wait for a home
+//! agent ┘                       └── presence  agents that poll
+//! ```
+//!
+//! A request reads the world (`json`, `prefix`, `ports`), decides in pure code (`flow`, `qod::request`,
+//! `qod::status`) and changes a home in one transaction, which raises the home's revision; after the commit the
+//! home's waiting polls are woken. No process keeps anything that another one over the same database would need,
+//! except who polls it right now, and it writes that down every few seconds.
+
+pub mod admin;
+pub mod agent_api;
+pub mod backend;
+pub mod clock;
+pub mod config;
+pub mod error_info;
+pub mod flow;
+pub mod form;
+pub mod json;
+pub mod listener;
+pub mod oauth;
+pub mod ports;
+pub mod prefix;
+pub mod presence;
+pub mod qod;
+pub mod secret;
+pub mod server;
+pub mod store;
+pub mod wake;

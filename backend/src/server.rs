@@ -1,0 +1,168 @@
+//! What all handlers share, and the paths.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{any, get, post, put};
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use tokio::sync::watch;
+
+use crate::clock::Clock;
+use crate::error_info::ErrorInfo;
+use crate::oauth::{self, Issuer};
+use crate::presence::{CONNECTED_MS, Presence};
+use crate::qod::profiles::Profiles;
+use crate::store::Store;
+use crate::wake::Wake;
+use crate::{admin, agent_api, qod};
+
+/// Longest time that a request's body may take.
+const BODY_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// The backend as its handlers see it.
+pub struct App {
+    /// Tells the time.
+    pub clock: Clock,
+    /// What is known.
+    pub store: Store,
+    /// Polls that wait.
+    pub wake: Wake,
+    /// Agents that are there.
+    pub presence: Presence,
+    /// Signs and verifies tokens.
+    pub issuer: Issuer,
+    /// What may be asked for.
+    pub profiles: Profiles,
+    /// SHA-256 of the admin token, in hexadecimal.
+    pub admin_token_hash: String,
+    /// After this time without a poll an agent is silent, in milliseconds.
+    pub silent_ms: i64,
+    /// Becomes true when the process is about to end.
+    pub draining: watch::Sender<bool>,
+}
+
+impl App {
+    /// Whether what `agent` said counts no more for a session that was made at `created_ms`: no poll was held and
+    /// none ended for the configured time, counted from this process's start and the session's at the earliest.
+    pub fn is_silent(&self, agent: &str, stored_poll_ms: i64, created_ms: i64) -> bool {
+        let last = self.presence.last_poll_ms(agent, stored_poll_ms);
+        self.is_long_ago(last.max(created_ms))
+    }
+
+    /// Whether a time is as long ago as silence takes.
+    pub fn is_long_ago(&self, ms: i64) -> bool {
+        self.clock.now_ms() - ms.max(self.presence.started_ms()) >= self.silent_ms
+    }
+
+    /// Whether `agent` polls now, or did a moment ago.
+    pub fn is_connected(&self, agent: &str, stored_poll_ms: i64) -> bool {
+        self.clock.now_ms() - self.presence.last_poll_ms(agent, stored_poll_ms)
+            < CONNECTED_MS.min(self.silent_ms)
+    }
+}
+
+/// Where a request came from.
+#[derive(Clone, Copy, Debug)]
+pub struct Peer(pub SocketAddr);
+
+/// All paths.
+pub fn router(app: Arc<App>) -> Router {
+    let qod = Router::new()
+        .route("/sessions", post(qod::create))
+        .route("/sessions/{id}", get(qod::get).delete(qod::delete))
+        .route("/qos-profiles", get(qod::list_profiles))
+        .route("/qos-profiles/{name}", get(qod::get_profile))
+        .route("/qosProfile", get(qod::list_profiles))
+        .route("/qosProfile/{name}", get(qod::get_profile));
+    let agent = Router::new()
+        .route(
+            "/agents/{id}/instructions",
+            get(agent_api::instructions::get),
+        )
+        .route("/agents/{id}/status", put(agent_api::status::put))
+        .route("/agents/{id}/token", post(not_served))
+        .route("/enrol", post(not_served));
+    let admin = Router::new()
+        .route("/homes", get(admin::homes::list))
+        .route("/homes/{id}", get(admin::homes::get).put(admin::homes::put))
+        .route("/homes/{id}/token", post(admin::homes::token))
+        .route("/consumers", get(admin::consumers::list))
+        .route(
+            "/consumers/{id}",
+            get(admin::consumers::get).put(admin::consumers::put),
+        )
+        .route("/agents", get(admin::agents::list))
+        .route("/agents/{id}", get(admin::agents::get).put(not_served))
+        .route("/agents/{id}/token", post(admin::agents::token))
+        .route("/sessions", get(admin::sessions::list))
+        .route(
+            "/sessions/{id}",
+            get(admin::sessions::get).delete(admin::sessions::delete),
+        );
+    Router::new()
+        .nest("/qod/v0", qod)
+        .nest("/agent/v1", agent)
+        .nest("/admin/v1", admin)
+        .route("/oauth2/token", post(oauth::issue))
+        .route("/.well-known/jwks.json", get(oauth::key_set))
+        .route("/home-devices-qod/{*path}", any(not_served))
+        .route("/metrics", get(not_served))
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/readyz", get(ready))
+        .fallback(|| async { ErrorInfo::of_status(StatusCode::NOT_FOUND) })
+        .layer(axum::middleware::map_response(speak_json))
+        .with_state(app)
+}
+
+/// A path that the design names and this version does not serve.
+async fn not_served() -> ErrorInfo {
+    ErrorInfo::not_implemented("This version does not serve this path yet")
+}
+
+/// Whether this process can do its work: the store answers, and it is not about to end.
+async fn ready(State(app): State<Arc<App>>) -> Result<&'static str, ErrorInfo> {
+    if *app.draining.borrow() {
+        return Err(ErrorInfo::unavailable());
+    }
+    app.store.ping().await?;
+    Ok("ok\n")
+}
+
+/// Gives errors of the layers below the handlers (a wrong method, a malformed path) the body of all others.
+async fn speak_json(response: Response) -> Response {
+    let status = response.status();
+    let is_json = response
+        .headers()
+        .get(header::CONTENT_TYPE)
+        .is_some_and(|value| value == "application/json");
+    if is_json || !(status.is_client_error() || status.is_server_error()) {
+        return response;
+    }
+    let mut answer = ErrorInfo::of_status(status).into_response();
+    if let Some(allow) = response.headers().get(header::ALLOW) {
+        answer.headers_mut().insert(header::ALLOW, allow.clone());
+    }
+    answer
+}
+
+/// Reads a body of at most `longest` bytes.
+///
+/// # Errors
+/// 413 if it is longer, 408 if it takes too long, 400 if it breaks off.
+pub async fn read_body(body: Body, longest: usize) -> Result<Bytes, ErrorInfo> {
+    let collect = Limited::new(body, longest).collect();
+    match tokio::time::timeout(BODY_TIMEOUT, collect).await {
+        Err(_) => Err(ErrorInfo::of_status(StatusCode::REQUEST_TIMEOUT)),
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => {
+            Err(ErrorInfo::of_status(StatusCode::PAYLOAD_TOO_LARGE))
+        }
+        Ok(Err(_)) => Err(ErrorInfo::invalid("The request's body broke off")),
+    }
+}

@@ -1,0 +1,378 @@
+//! Homes and what identifies them.
+
+use serde::{Deserialize, Serialize};
+use sqlx::any::AnyRow;
+use sqlx::{Any, Row, Transaction};
+
+use super::{OrDoing, Store, StoreError, is_taken, lock_home};
+
+/// A home as it was provisioned.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Home {
+    /// Its access points.
+    pub agent_ids: Vec<String>,
+    /// Subjects of three-legged tokens that speak for it.
+    pub subs: Vec<String>,
+    /// Phone numbers in E.164 with `+`, each perhaps of one device.
+    pub phone_numbers: Vec<PhoneNumber>,
+    /// Network access identifiers, each perhaps of one device.
+    pub network_access_identifiers: Vec<Nai>,
+    /// Address prefixes in their canonical spelling.
+    pub prefixes: Vec<String>,
+    /// Rates of the access line.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub link: Option<Link>,
+    /// The consumers that it admits.
+    pub consumers: Admits,
+}
+
+/// A phone number of a home.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PhoneNumber {
+    /// E.164 with `+`.
+    pub number: String,
+    /// The device that the number means. Absent: the home alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mac: Option<String>,
+}
+
+/// A network access identifier of a home.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Nai {
+    /// The identifier.
+    pub nai: String,
+    /// The device that it means. Absent: the home alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mac: Option<String>,
+}
+
+/// Rates of the access line in kbit/s, as agents are told.
+pub type Link = qod_wire::Link;
+
+/// The consumers that a home admits: its consent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Admits {
+    /// Everybody: written as `"all"`.
+    All(All),
+    /// Those with these client ids.
+    These(Vec<String>),
+}
+
+/// The word `all`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum All {
+    /// The only one.
+    All,
+}
+
+impl Admits {
+    /// Whether `consumer` is admitted.
+    pub fn admits(&self, consumer: &str) -> bool {
+        match self {
+            Self::All(All::All) => true,
+            Self::These(consumers) => consumers.iter().any(|admitted| admitted == consumer),
+        }
+    }
+}
+
+/// What tells a home.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IdentifierKind {
+    /// Subject of a three-legged token.
+    Sub,
+    /// Phone number.
+    Phone,
+    /// Network access identifier.
+    Nai,
+    /// Address prefix.
+    Prefix,
+}
+
+impl IdentifierKind {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Sub => "sub",
+            Self::Phone => "phone",
+            Self::Nai => "nai",
+            Self::Prefix => "prefix",
+        }
+    }
+}
+
+/// The home, and perhaps the device, that an identifier tells.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identifier {
+    /// The home's id.
+    pub home: String,
+    /// The device's MAC address.
+    pub mac: Option<String>,
+}
+
+/// What became of a home that was put.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HomePut {
+    /// It is new.
+    Created(i64),
+    /// It was there and is now as given.
+    Replaced(i64),
+    /// An agent or an identifier belongs to another home: nothing was changed.
+    Taken(String),
+}
+
+impl Store {
+    /// Makes the home `id`, or replaces it. Agents that are named for the first time are made, and those that are
+    /// no longer named belong to no home.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub async fn put_home(
+        &self,
+        id: &str,
+        home: &Home,
+        now_ms: i64,
+    ) -> Result<HomePut, StoreError> {
+        let doing = "write a home";
+        let mut transaction = self.write.begin().await.or_doing(doing)?;
+        let config = serde_json::to_string(home).or_doing(doing)?;
+        let link = home
+            .link
+            .map(|link| serde_json::to_string(&link))
+            .transpose()
+            .or_doing(doing)?;
+        let created = sqlx::query(
+            "INSERT INTO homes (id, revision, config, link, created_ms) VALUES ($1, $2, $3, $4, $2) \
+             ON CONFLICT (id) DO NOTHING",
+        )
+        .bind(id)
+        .bind(now_ms)
+        .bind(&config)
+        .bind(link.as_deref())
+        .execute(&mut *transaction)
+        .await
+        .or_doing(doing)?
+        .rows_affected()
+            == 1;
+        let revision = lock_home(&mut transaction, id, now_ms)
+            .await?
+            .unwrap_or(now_ms);
+        if !created {
+            sqlx::query("UPDATE homes SET config = $2, link = $3 WHERE id = $1")
+                .bind(id)
+                .bind(&config)
+                .bind(link.as_deref())
+                .execute(&mut *transaction)
+                .await
+                .or_doing(doing)?;
+        }
+        if let Some(taken) = put_agents(&mut transaction, id, &home.agent_ids, now_ms).await? {
+            return Ok(HomePut::Taken(taken));
+        }
+        if let Some(taken) = put_identifiers(&mut transaction, id, home).await? {
+            return Ok(HomePut::Taken(taken));
+        }
+        transaction.commit().await.or_doing(doing)?;
+        Ok(if created {
+            HomePut::Created(revision)
+        } else {
+            HomePut::Replaced(revision)
+        })
+    }
+
+    /// The home `id` and its revision.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub async fn home(&self, id: &str) -> Result<Option<(Home, i64)>, StoreError> {
+        let doing = "read a home";
+        sqlx::query("SELECT config, revision FROM homes WHERE id = $1")
+            .bind(id)
+            .fetch_optional(&self.read)
+            .await
+            .or_doing(doing)?
+            .map(|row| read_home(&row, doing))
+            .transpose()
+    }
+
+    /// The ids of all homes in order, at most `most`, after `after`.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub async fn home_ids(&self, after: &str, most: i64) -> Result<Vec<String>, StoreError> {
+        let doing = "list homes";
+        sqlx::query("SELECT id FROM homes WHERE id > $1 ORDER BY id LIMIT $2")
+            .bind(after)
+            .bind(most)
+            .fetch_all(&self.read)
+            .await
+            .or_doing(doing)?
+            .iter()
+            .map(|row| row.try_get(0).or_doing(doing))
+            .collect()
+    }
+
+    /// What `value` tells.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub async fn identify(
+        &self,
+        kind: IdentifierKind,
+        value: &str,
+    ) -> Result<Option<Identifier>, StoreError> {
+        let doing = "look an identifier up";
+        sqlx::query("SELECT home_id, mac FROM home_identifiers WHERE kind = $1 AND value = $2")
+            .bind(kind.as_str())
+            .bind(value)
+            .fetch_optional(&self.read)
+            .await
+            .or_doing(doing)?
+            .map(|row| {
+                Ok(Identifier {
+                    home: row.try_get(0).or_doing(doing)?,
+                    mac: row.try_get(1).or_doing(doing)?,
+                })
+            })
+            .transpose()
+    }
+
+    /// The home with the longest of `prefixes`, which come longest first and in their canonical spelling.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub async fn home_by_prefix(&self, prefixes: &[String]) -> Result<Option<String>, StoreError> {
+        let doing = "look an address up";
+        let places: Vec<String> = (1..=prefixes.len())
+            .map(|place| format!("${place}"))
+            .collect();
+        // Only places are put into the text; the values are bound.
+        let sql = sqlx::AssertSqlSafe(format!(
+            "SELECT home_id, value FROM home_identifiers WHERE kind = 'prefix' AND value IN ({})",
+            places.join(", ")
+        ));
+        let mut query = sqlx::query(sql);
+        for prefix in prefixes {
+            query = query.bind(prefix);
+        }
+        let mut best: Option<(usize, String)> = None;
+        for row in query.fetch_all(&self.read).await.or_doing(doing)? {
+            let home: String = row.try_get(0).or_doing(doing)?;
+            let value: String = row.try_get(1).or_doing(doing)?;
+            let rank = prefixes
+                .iter()
+                .position(|prefix| *prefix == value)
+                .unwrap_or(usize::MAX);
+            if best.as_ref().is_none_or(|(known, _)| rank < *known) {
+                best = Some((rank, home));
+            }
+        }
+        Ok(best.map(|(_, home)| home))
+    }
+
+    /// Homes whose revision is above `revision`, with theirs: what changed lately, in whatever process.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub async fn homes_above(&self, revision: i64) -> Result<Vec<(String, i64)>, StoreError> {
+        let doing = "look for homes that changed";
+        sqlx::query("SELECT id, revision FROM homes WHERE revision > $1")
+            .bind(revision)
+            .fetch_all(&self.read)
+            .await
+            .or_doing(doing)?
+            .iter()
+            .map(|row| {
+                Ok((
+                    row.try_get(0).or_doing(doing)?,
+                    row.try_get(1).or_doing(doing)?,
+                ))
+            })
+            .collect()
+    }
+}
+
+fn read_home(row: &AnyRow, doing: &'static str) -> Result<(Home, i64), StoreError> {
+    let config: String = row.try_get(0).or_doing(doing)?;
+    let home = serde_json::from_str(&config).or_doing(doing)?;
+    Ok((home, row.try_get(1).or_doing(doing)?))
+}
+
+/// Returns the agent that belongs to another home, if any.
+async fn put_agents(
+    transaction: &mut Transaction<'_, Any>,
+    home: &str,
+    agents: &[String],
+    now_ms: i64,
+) -> Result<Option<String>, StoreError> {
+    let doing = "write the agents of a home";
+    sqlx::query("UPDATE agents SET home_id = NULL WHERE home_id = $1")
+        .bind(home)
+        .execute(&mut **transaction)
+        .await
+        .or_doing(doing)?;
+    for agent in agents {
+        let mine = sqlx::query(
+            "INSERT INTO agents (id, home_id, created_ms, last_poll_ms, last_status_ms, sequence, sessions) \
+             VALUES ($1, $2, $3, 0, 0, 0, '{}') \
+             ON CONFLICT (id) DO UPDATE SET home_id = $2 WHERE agents.home_id IS NULL",
+        )
+        .bind(agent)
+        .bind(home)
+        .bind(now_ms)
+        .execute(&mut **transaction)
+        .await
+        .or_doing(doing)?
+        .rows_affected();
+        if mine == 0 {
+            return Ok(Some(format!("agent {agent}")));
+        }
+    }
+    Ok(None)
+}
+
+/// Returns the identifier that belongs to another home, if any.
+async fn put_identifiers(
+    transaction: &mut Transaction<'_, Any>,
+    id: &str,
+    home: &Home,
+) -> Result<Option<String>, StoreError> {
+    let doing = "write the identifiers of a home";
+    sqlx::query("DELETE FROM home_identifiers WHERE home_id = $1")
+        .bind(id)
+        .execute(&mut **transaction)
+        .await
+        .or_doing(doing)?;
+    let subs = home.subs.iter().map(|sub| (IdentifierKind::Sub, sub, None));
+    let phones = home
+        .phone_numbers
+        .iter()
+        .map(|phone| (IdentifierKind::Phone, &phone.number, phone.mac.as_ref()));
+    let nais = home
+        .network_access_identifiers
+        .iter()
+        .map(|nai| (IdentifierKind::Nai, &nai.nai, nai.mac.as_ref()));
+    let prefixes = home
+        .prefixes
+        .iter()
+        .map(|prefix| (IdentifierKind::Prefix, prefix, None));
+    for (kind, value, mac) in subs.chain(phones).chain(nais).chain(prefixes) {
+        let inserted = sqlx::query(
+            "INSERT INTO home_identifiers (kind, value, home_id, mac) VALUES ($1, $2, $3, $4)",
+        )
+        .bind(kind.as_str())
+        .bind(value)
+        .bind(id)
+        .bind(mac)
+        .execute(&mut **transaction)
+        .await;
+        match inserted {
+            Err(error) if is_taken(&error) => {
+                return Ok(Some(format!("{} {value}", kind.as_str())));
+            }
+            inserted => inserted.or_doing(doing)?,
+        };
+    }
+    Ok(None)
+}

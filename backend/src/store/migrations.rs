@@ -1,0 +1,93 @@
+//! The schema, version by version.
+
+use sqlx::{AnyPool, Row};
+
+use super::{OrDoing, StoreError};
+
+/// The statements that lead from one version to the next. An entry is never edited after a release.
+const MIGRATIONS: &[&[&str]] = &[&[
+    // config: the provisioned document. link: what agents get of it, so that a poll need not read the rest.
+    "CREATE TABLE homes (id TEXT PRIMARY KEY, revision BIGINT NOT NULL, config TEXT NOT NULL, link TEXT, \
+     created_ms BIGINT NOT NULL)",
+    // Revisions are close to the time: what changed lately in another process is found by this index.
+    "CREATE INDEX homes_by_revision ON homes (revision)",
+    // kind: sub, phone, nai, prefix. One identifier names one home.
+    "CREATE TABLE home_identifiers (kind TEXT NOT NULL, value TEXT NOT NULL, home_id TEXT NOT NULL, mac TEXT, \
+     PRIMARY KEY (kind, value))",
+    "CREATE INDEX home_identifiers_by_home ON home_identifiers (home_id)",
+    // sessions: what the last report says of each session, as JSON. status: that report as it came.
+    "CREATE TABLE agents (id TEXT PRIMARY KEY, home_id TEXT, token_hash TEXT, created_ms BIGINT NOT NULL, \
+     last_poll_ms BIGINT NOT NULL, last_status_ms BIGINT NOT NULL, source TEXT, version TEXT, boot_id TEXT, \
+     sequence BIGINT NOT NULL, applied_revision BIGINT, sessions TEXT NOT NULL, status TEXT)",
+    "CREATE INDEX agents_by_home ON agents (home_id)",
+    "CREATE UNIQUE INDEX agents_by_token ON agents (token_hash)",
+    // Public addresses that an agent reports and that the backend believes.
+    "CREATE TABLE agent_addresses (address TEXT NOT NULL, agent_id TEXT NOT NULL, PRIMARY KEY (address, agent_id))",
+    "CREATE INDEX agent_addresses_by_agent ON agent_addresses (agent_id)",
+    "CREATE TABLE consumers (client_id TEXT PRIMARY KEY, scopes TEXT NOT NULL, secret_hash TEXT NOT NULL, \
+     created_ms BIGINT NOT NULL)",
+    // request: what the consumer asked for, as it is echoed. instruction: what agents are told, without the time.
+    "CREATE TABLE sessions (id TEXT PRIMARY KEY, home_id TEXT NOT NULL, consumer TEXT NOT NULL, \
+     created_ms BIGINT NOT NULL, expires_ms BIGINT NOT NULL, added_revision BIGINT NOT NULL, request TEXT NOT NULL, \
+     instruction TEXT NOT NULL, idempotency_key TEXT, request_hash TEXT NOT NULL)",
+    "CREATE INDEX sessions_by_home ON sessions (home_id, added_revision)",
+    "CREATE INDEX sessions_by_expiry ON sessions (expires_ms)",
+    "CREATE UNIQUE INDEX sessions_by_idempotency_key ON sessions (consumer, idempotency_key)",
+    "CREATE TABLE signing_keys (kid TEXT PRIMARY KEY, pkcs8 TEXT NOT NULL, created_ms BIGINT NOT NULL)",
+]];
+
+/// Brings the schema up to date, one transaction a version.
+///
+/// # Errors
+/// The database failed, or was written by a later version.
+pub(super) async fn run(pool: &AnyPool) -> Result<(), StoreError> {
+    let doing = "bring the database's schema up to date";
+    let known = i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX);
+    let create = "CREATE TABLE IF NOT EXISTS schema_version (id BIGINT PRIMARY KEY, version BIGINT NOT NULL)";
+    if sqlx::query(create).execute(pool).await.is_err() {
+        // Two processes that create it at once: on PostgreSQL one of them fails, and finds it made.
+        sqlx::query(create).execute(pool).await.or_doing(doing)?;
+    }
+    sqlx::query(
+        "INSERT INTO schema_version (id, version) VALUES (1, 0) ON CONFLICT (id) DO NOTHING",
+    )
+    .execute(pool)
+    .await
+    .or_doing(doing)?;
+    loop {
+        let mut transaction = pool.begin().await.or_doing(doing)?;
+        // Writing the row takes its lock: other processes that start now wait here.
+        let found: i64 = sqlx::query(
+            "UPDATE schema_version SET version = version WHERE id = 1 RETURNING version",
+        )
+        .fetch_one(&mut *transaction)
+        .await
+        .and_then(|row| row.try_get(0))
+        .or_doing(doing)?;
+        if found > known {
+            return Err(StoreError::Newer { found, known });
+        }
+        let Some(statements) = usize::try_from(found)
+            .ok()
+            .and_then(|version| MIGRATIONS.get(version))
+        else {
+            return Ok(());
+        };
+        for statement in *statements {
+            sqlx::query(*statement)
+                .execute(&mut *transaction)
+                .await
+                .or_doing(doing)?;
+        }
+        sqlx::query("UPDATE schema_version SET version = $1 WHERE id = 1")
+            .bind(found + 1)
+            .execute(&mut *transaction)
+            .await
+            .or_doing(doing)?;
+        transaction.commit().await.or_doing(doing)?;
+        tracing::info!(
+            version = found + 1,
+            "the database's schema was brought up to date"
+        );
+    }
+}

@@ -1,0 +1,218 @@
+//! One SQL store for SQLite and PostgreSQL.
+//!
+//! The same statements serve both: columns are TEXT and BIGINT only (what `sqlx::any` carries on either engine),
+//! times are milliseconds since the Unix epoch, lists and documents are JSON text.
+//!
+//! **Homes are the unit of change.** Every change of what a home's agents should do begins with [`lock_home`],
+//! which raises the home's revision and thereby takes the row's lock (SQLite: the write lock) until the commit.
+//! Whatever is then read about the home cannot change any more, so checks made there hold.
+//!
+//! **Two pools.** On SQLite one connection writes and the others read. Writers queue in this process, fairly and
+//! without the sleeping retries of SQLite's busy handler, and readers never wait for them (WAL).
+
+mod agents;
+mod consumers;
+mod homes;
+mod keys;
+mod migrations;
+mod sessions;
+
+use std::time::Duration;
+
+use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
+use sqlx::{Any, AnyPool, Executor, Row, Transaction};
+
+pub use agents::{Agent, AgentReport, Owner, SessionReport};
+pub use consumers::Consumer;
+pub use homes::{Admits, All, Home, HomePut, Identifier, IdentifierKind, Link, Nai, PhoneNumber};
+pub use keys::SigningKey;
+pub use sessions::{Created, LiveSession, NewSession, StoredSession};
+
+/// Longest wait for a connection before the store counts as unavailable.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Connections that read (SQLite), or that do everything (PostgreSQL).
+const CONNECTIONS: u32 = 8;
+
+/// Why the store could not do something.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// A statement, or the connection under it, failed.
+    #[error("{doing}: {source}")]
+    Sql {
+        /// What was being done.
+        doing: &'static str,
+        /// The database's own words.
+        source: sqlx::Error,
+    },
+    /// What was read is not what was once written.
+    #[error("{doing}: {what}")]
+    Corrupt {
+        /// What was being done.
+        doing: &'static str,
+        /// What was found.
+        what: String,
+    },
+    /// The database was written by a later version.
+    #[error(
+        "open the database: its schema version is {found}, and this version of qod-backend knows no later one than {known}"
+    )]
+    Newer {
+        /// Version in the database.
+        found: i64,
+        /// Latest version that this program knows.
+        known: i64,
+    },
+}
+
+impl StoreError {
+    /// Whether trying again later may help: the store is unreachable, busy or full.
+    pub fn is_unavailability(&self) -> bool {
+        let Self::Sql { source, .. } = self else {
+            return false;
+        };
+        match source {
+            sqlx::Error::Io(_)
+            | sqlx::Error::Tls(_)
+            | sqlx::Error::PoolTimedOut
+            | sqlx::Error::PoolClosed
+            | sqlx::Error::WorkerCrashed
+            | sqlx::Error::Protocol(_) => true,
+            sqlx::Error::Database(error) => error.code().is_some_and(|code| match code.len() {
+                // SQLSTATE: connection, resources, operator intervention, lost race. Five characters always;
+                // SQLite's numbers have four at most but for a few that are none of these.
+                5 => ["08", "53", "57", "40"]
+                    .iter()
+                    .any(|class| code.starts_with(class)),
+                // SQLite: BUSY, LOCKED, READONLY, IOERR, FULL, CANTOPEN, in the low byte.
+                _ => code
+                    .parse::<u32>()
+                    .is_ok_and(|code| matches!(code & 0xff, 5 | 6 | 8 | 10 | 13 | 14)),
+            }),
+            _ => false,
+        }
+    }
+}
+
+/// The store. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Store {
+    read: AnyPool,
+    write: AnyPool,
+}
+
+impl Store {
+    /// Opens the database at `url` (`sqlite:FILE` or `postgres://…`), and brings its schema up to date.
+    ///
+    /// # Errors
+    /// The database cannot be reached or made, or its schema is newer than this program.
+    pub async fn open(url: &str) -> Result<Self, StoreError> {
+        sqlx::any::install_default_drivers();
+        let sqlite = url.starts_with("sqlite:");
+        let doing = "open the database";
+        let url = if sqlite && !url.contains('?') {
+            format!("{url}?mode=rwc")
+        } else {
+            url.to_owned()
+        };
+        let parsed: Result<AnyConnectOptions, sqlx::Error> = url.parse();
+        let options = parsed.or_doing(doing)?;
+        let connect = |connections| {
+            let pool = AnyPoolOptions::new()
+                .max_connections(connections)
+                .min_connections(1)
+                .acquire_timeout(ACQUIRE_TIMEOUT)
+                // A ping before each use costs a round trip; a connection that broke shows itself and is 503.
+                .test_before_acquire(!sqlite)
+                .after_connect(move |connection, _| {
+                    Box::pin(async move {
+                        if sqlite {
+                            connection.execute(SQLITE_SETTINGS).await?;
+                        }
+                        Ok(())
+                    })
+                });
+            pool.connect_with(options.clone())
+        };
+        let write = connect(if sqlite { 1 } else { CONNECTIONS })
+            .await
+            .or_doing(doing)?;
+        migrations::run(&write).await?;
+        let read = if sqlite {
+            connect(CONNECTIONS).await.or_doing(doing)?
+        } else {
+            write.clone()
+        };
+        Ok(Self { read, write })
+    }
+
+    /// Whether the store answers.
+    pub async fn ping(&self) -> Result<(), StoreError> {
+        sqlx::query("SELECT version FROM schema_version")
+            .fetch_one(&self.read)
+            .await
+            .or_doing("ask the database for its version")?;
+        Ok(())
+    }
+
+    /// Closes every connection, so that SQLite folds its log into the file.
+    pub async fn close(&self) {
+        self.read.close().await;
+        self.write.close().await;
+    }
+}
+
+/// WAL: readers and the writer do not block each other. `synchronous=NORMAL`: a commit is in the operating
+/// system's hands when it is answered, so it survives the end of the process by any signal; a power cut may take
+/// the last commits but never the database's consistency, and revisions do not repeat (see [`lock_home`]). FULL
+/// would add an fsync to every session. The busy timeout concerns other processes over the same file only.
+const SQLITE_SETTINGS: &str = "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; \
+     PRAGMA busy_timeout = 5000; PRAGMA foreign_keys = ON;";
+
+/// Raises the revision of `home` and returns it, and holds the home until the transaction ends. `None`: no such
+/// home.
+///
+/// A revision is at least the time in milliseconds. So it does not repeat when a database was restored from a
+/// copy: counting alone would give a number that agents already hold to other contents, and they would not ask
+/// again. A clock that went back only makes it count by one.
+async fn lock_home(
+    transaction: &mut Transaction<'_, Any>,
+    home: &str,
+    now_ms: i64,
+) -> Result<Option<i64>, StoreError> {
+    let doing = "raise the revision of a home";
+    let row = sqlx::query(
+        "UPDATE homes SET revision = CASE WHEN revision < $2 THEN $2 ELSE revision + 1 END \
+         WHERE id = $1 RETURNING revision",
+    )
+    .bind(home)
+    .bind(now_ms)
+    .fetch_optional(&mut **transaction)
+    .await
+    .or_doing(doing)?;
+    row.map(|row| row.try_get(0).or_doing(doing)).transpose()
+}
+
+/// Names what was being done when a statement failed.
+trait OrDoing<T> {
+    fn or_doing(self, doing: &'static str) -> Result<T, StoreError>;
+}
+
+impl<T> OrDoing<T> for Result<T, sqlx::Error> {
+    fn or_doing(self, doing: &'static str) -> Result<T, StoreError> {
+        self.map_err(|source| StoreError::Sql { doing, source })
+    }
+}
+
+impl<T> OrDoing<T> for Result<T, serde_json::Error> {
+    fn or_doing(self, doing: &'static str) -> Result<T, StoreError> {
+        self.map_err(|error| StoreError::Corrupt {
+            doing,
+            what: error.to_string(),
+        })
+    }
+}
+
+/// Whether a statement failed because the key is taken.
+fn is_taken(error: &sqlx::Error) -> bool {
+    matches!(error, sqlx::Error::Database(error) if error.is_unique_violation())
+}

@@ -1,0 +1,442 @@
+//! One conformance test for both engines.
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test may panic"
+)]
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use qod_backend::store::{
+    Admits, AgentReport, All, Created, Home, HomePut, IdentifierKind, Nai, NewSession, PhoneNumber,
+    SessionReport, SigningKey, Store, StoreError,
+};
+use qod_wire::{Session, SessionState};
+use serde_json::json;
+
+const NOW: i64 = 1_700_000_000_000;
+
+fn home(name: &str) -> Home {
+    Home {
+        agent_ids: vec![format!("{name}-1"), format!("{name}-2")],
+        subs: vec![format!("sub-{name}")],
+        phone_numbers: vec![PhoneNumber {
+            number: format!("+49{}", name.len()),
+            mac: Some("02:00:00:00:00:17".to_owned()),
+        }],
+        network_access_identifiers: vec![Nai {
+            nai: format!("{name}@x"),
+            mac: None,
+        }],
+        prefixes: vec![format!("10.{}.0.0/16", name.len())],
+        link: Some(qod_wire::Link {
+            upstream_kbps: Some(5),
+            downstream_kbps: None,
+        }),
+        consumers: Admits::All(All::All),
+    }
+}
+
+fn session(id: &str, home: &str, port: u16, key: Option<&str>) -> NewSession {
+    let instruction: Session = serde_json::from_value(json!({"sessionId": id, "dscp": 46,
+        "device": {"ipv4Address": "192.168.1.23"}, "applicationServer": {"ipv4Address": "198.51.100.0/28"},
+        "devicePorts": {"ports": [port]}}))
+    .unwrap();
+    NewSession {
+        id: id.to_owned(),
+        home: home.to_owned(),
+        consumer: "app".to_owned(),
+        expires_ms: NOW + 10_000,
+        request: json!({"qosProfile": "QOS_E", "ä": "☃"}),
+        instruction,
+        idempotency_key: key.map(str::to_owned),
+        request_hash: "hash".to_owned(),
+    }
+}
+
+async fn conforms(store: &Store) {
+    store.ping().await.unwrap();
+    homes(store).await;
+    sessions(store).await;
+    agents(store).await;
+
+    assert!(
+        store
+            .put_consumer("c", &["a".to_owned(), "b".to_owned()], "h1", false, NOW)
+            .await
+            .unwrap()
+    );
+    assert!(
+        !store
+            .put_consumer("c", &["a".to_owned()], "h2", false, NOW)
+            .await
+            .unwrap()
+    );
+    let consumer = store.consumer("c").await.unwrap().unwrap();
+    assert_eq!(
+        (consumer.scopes, consumer.secret_hash.as_str()),
+        (vec!["a".to_owned()], "h1")
+    );
+    store.put_consumer("c", &[], "h2", true, NOW).await.unwrap();
+    assert_eq!(
+        store.consumer("c").await.unwrap().unwrap().secret_hash,
+        "h2"
+    );
+    assert_eq!(store.consumer_ids("", 9).await.unwrap(), ["c"]);
+
+    let key = |kid: &str| SigningKey {
+        kid: kid.to_owned(),
+        pkcs8: "x".to_owned(),
+    };
+    store.add_signing_key(&key("old"), 1).await.unwrap();
+    store.add_signing_key(&key("new"), 2).await.unwrap();
+    let kids: Vec<_> = store
+        .signing_keys()
+        .await
+        .unwrap()
+        .into_iter()
+        .map(|key| key.kid)
+        .collect();
+    assert_eq!(kids, ["new", "old"]);
+}
+
+async fn homes(store: &Store) {
+    let HomePut::Created(first) = store.put_home("h", &home("h"), NOW).await.unwrap() else {
+        panic!("it is new");
+    };
+    let HomePut::Replaced(second) = store.put_home("h", &home("h"), NOW).await.unwrap() else {
+        panic!("it is there");
+    };
+    assert!(first >= NOW && second > first);
+    assert_eq!(store.home("h").await.unwrap(), Some((home("h"), second)));
+    assert_eq!(
+        store.homes_above(second - 1).await.unwrap(),
+        [("h".to_owned(), second)]
+    );
+    let mut thief = home("other");
+    thief.agent_ids = vec!["h-2".to_owned()];
+    assert_eq!(
+        store.put_home("o", &thief, NOW).await.unwrap(),
+        HomePut::Taken("agent h-2".to_owned())
+    );
+    thief.agent_ids = vec![];
+    thief.subs = vec!["sub-h".to_owned()];
+    assert_eq!(
+        store.put_home("o", &thief, NOW).await.unwrap(),
+        HomePut::Taken("sub sub-h".to_owned())
+    );
+    assert_eq!(
+        store.home("o").await.unwrap(),
+        None,
+        "nothing of it is left"
+    );
+    store.put_home("o", &home("other"), NOW).await.unwrap();
+    let found = store
+        .identify(IdentifierKind::Phone, "+491")
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(
+        (found.home.as_str(), found.mac.as_deref()),
+        ("h", Some("02:00:00:00:00:17"))
+    );
+    assert_eq!(
+        store.identify(IdentifierKind::Nai, "+491").await.unwrap(),
+        None
+    );
+    let prefixes: Vec<String> = qod_backend::prefix::prefixes_of([10, 5, 9, 9].into()).collect();
+    assert_eq!(
+        store.home_by_prefix(&prefixes).await.unwrap().as_deref(),
+        Some("o")
+    );
+    assert_eq!(store.home_ids("h", 9).await.unwrap(), ["o"]);
+}
+
+async fn sessions(store: &Store) {
+    let Created::New(first) = store
+        .create_session(session("s-1", "h", 1, Some("k")), NOW)
+        .await
+        .unwrap()
+    else {
+        panic!("nothing is in its way");
+    };
+    let again = store
+        .create_session(session("s-2", "h", 9, Some("k")), NOW)
+        .await
+        .unwrap();
+    assert_eq!(again, Created::Before(first.clone()));
+    let elsewhere = store
+        .create_session(session("s-2", "o", 9, Some("k")), NOW)
+        .await
+        .unwrap();
+    assert_eq!(
+        elsewhere,
+        Created::Before(first.clone()),
+        "a key is the consumer's, not the home's"
+    );
+    assert_eq!(
+        store
+            .create_session(session("s-2", "h", 1, None), NOW)
+            .await
+            .unwrap(),
+        Created::Overlap
+    );
+    assert_eq!(
+        store
+            .create_session(session("s-2", "x", 1, None), NOW)
+            .await
+            .unwrap(),
+        Created::NoHome
+    );
+    assert_eq!(
+        store.revision("h").await.unwrap(),
+        Some(first.added_revision),
+        "what was refused changes nothing"
+    );
+    store
+        .create_session(session("s-0", "h", 2, None), NOW)
+        .await
+        .unwrap();
+    let (revision, link, live) = store.instructions("h", NOW).await.unwrap().unwrap();
+    assert!(revision > first.added_revision);
+    assert_eq!(link.unwrap().upstream_kbps, Some(5));
+    let order: Vec<_> = live
+        .iter()
+        .map(|live| live.instruction.session_id.as_str())
+        .collect();
+    assert_eq!(order, ["s-1", "s-0"], "the oldest first");
+    assert_eq!(store.session("s-1", NOW).await.unwrap(), Some(first));
+    assert_eq!(store.sessions("s-0", 9, NOW).await.unwrap().len(), 1);
+    assert_eq!(
+        store.delete_session("s-0", "h", NOW).await.unwrap(),
+        Some(revision + 1)
+    );
+    assert_eq!(store.delete_session("s-0", "h", NOW).await.unwrap(), None);
+    assert_eq!(store.session_ids("h", NOW).await.unwrap(), ["s-1"]);
+
+    let later = NOW + 10_000;
+    assert_eq!(store.session("s-1", later).await.unwrap(), None);
+    let (_, _, live) = store.instructions("h", later).await.unwrap().unwrap();
+    assert!(live.is_empty());
+    let mut next = session("s-3", "h", 1, Some("k"));
+    next.expires_ms = later + 1;
+    assert!(matches!(
+        store.create_session(next, later).await.unwrap(),
+        Created::New(_)
+    ));
+    assert_eq!(store.sweep_sessions(later + 1).await.unwrap(), 1);
+
+    let tasks: Vec<_> = (0..20)
+        .map(|number| {
+            let store = store.clone();
+            tokio::spawn(async move {
+                store
+                    .create_session(session(&format!("r-{number}"), "h", 7, None), NOW)
+                    .await
+            })
+        })
+        .collect();
+    let mut made = 0;
+    for task in tasks {
+        match task.await.unwrap().unwrap() {
+            Created::New(_) => made += 1,
+            other => assert_eq!(other, Created::Overlap),
+        }
+    }
+    assert_eq!(made, 1, "of overlapping sessions that race, one is made");
+}
+
+async fn agents(store: &Store) {
+    assert!(store.set_agent_token("h-1", "hash").await.unwrap());
+    assert!(!store.set_agent_token("x", "hash").await.unwrap());
+    let owner = store.token_owner("hash").await.unwrap().unwrap();
+    assert_eq!(
+        (owner.agent.as_str(), owner.home.as_deref()),
+        ("h-1", Some("h"))
+    );
+    let report = SessionReport {
+        state: SessionState::Active,
+        revision: 7,
+        code: None,
+        message: None,
+    };
+    let said = BTreeMap::from([("s".to_owned(), report)]);
+    let write = |boot_id: &'static str, sequence| {
+        let said = &said;
+        async move {
+            let report = AgentReport {
+                agent: "h-1",
+                boot_id,
+                sequence,
+                version: "1",
+                revision: Some(7),
+                source: "192.0.2.1".to_owned(),
+                sessions: said,
+                status: "{}",
+                addresses: &["192.0.2.1".to_owned(), "192.0.2.1".to_owned()],
+            };
+            store.write_report(report, NOW).await.unwrap()
+        }
+    };
+    assert!(write("b1", 2).await);
+    assert!(
+        !write("b1", 2).await && !write("b1", 1).await,
+        "an older report is dropped"
+    );
+    assert!(write("b2", 1).await, "a new run begins anew");
+    store
+        .write_presence(&["h-1", "h-2", "nobody"], NOW)
+        .await
+        .unwrap();
+    let agents = store.agents_of("h").await.unwrap();
+    assert_eq!((agents[0].last_poll_ms, agents[1].last_poll_ms), (NOW, NOW));
+    assert_eq!(agents[0].sessions, said);
+    let at = store.agents_at("192.0.2.1").await.unwrap();
+    assert_eq!(at, [("h-1".to_owned(), "h".to_owned(), NOW)]);
+    assert_eq!(store.agents("h-1", 9).await.unwrap().len(), 3);
+}
+
+fn run<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Runtime::new().unwrap().block_on(future)
+}
+
+#[test]
+fn sqlite_conforms() {
+    let directory = tempfile::tempdir().unwrap();
+    let url = format!("sqlite:{}", directory.path().join("s.sqlite").display());
+    run(async {
+        let store = Store::open(&url).await.unwrap();
+        conforms(&store).await;
+        store.close().await;
+        let again = Store::open(&url).await.unwrap();
+        assert_eq!(again.home_ids("", 9).await.unwrap(), ["h", "o"]);
+    });
+}
+
+#[test]
+fn a_newer_schema_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let url = format!("sqlite:{}", directory.path().join("s.sqlite").display());
+    run(async {
+        Store::open(&url).await.unwrap().close().await;
+        let pool = sqlx::AnyPool::connect(&url).await.unwrap();
+        sqlx::query("UPDATE schema_version SET version = 999")
+            .execute(&pool)
+            .await
+            .unwrap();
+        pool.close().await;
+        let refused = Store::open(&url).await.unwrap_err();
+        assert!(
+            matches!(refused, StoreError::Newer { found: 999, .. }),
+            "{refused}"
+        );
+        assert!(!refused.is_unavailability());
+    });
+}
+
+#[test]
+fn a_store_that_cannot_be_reached_is_unavailability() {
+    let directory = tempfile::tempdir().unwrap();
+    let url = format!("sqlite:{}", directory.path().join("s.sqlite").display());
+    run(async {
+        let store = Store::open(&url).await.unwrap();
+        store.put_home("h", &home("h"), NOW).await.unwrap();
+        store.close().await;
+        let refused = store.home("h").await.unwrap_err();
+        assert!(refused.is_unavailability(), "{refused}");
+    });
+}
+
+/// A PostgreSQL of its own in a directory of its own, which is stopped in the end.
+struct Cluster {
+    binaries: PathBuf,
+    directory: PathBuf,
+}
+
+impl Cluster {
+    fn start(binaries: &Path, directory: &Path) -> Self {
+        let cluster = Self {
+            binaries: binaries.to_owned(),
+            directory: directory.join("data"),
+        };
+        // PostgreSQL refuses to run as root.
+        if cluster.is_root() {
+            assert!(
+                Command::new("chown")
+                    .args(["-R", "postgres"])
+                    .arg(directory)
+                    .status()
+                    .unwrap()
+                    .success()
+            );
+        }
+        cluster.command(
+            "initdb",
+            &["-A", "trust", "-U", "postgres", "-E", "UTF8", "--no-sync"],
+        );
+        let socket = format!(
+            "-c listen_addresses= -c fsync=off -k {}",
+            directory.display()
+        );
+        cluster.command("pg_ctl", &["-w", "-o", &socket, "-l", "/dev/null", "start"]);
+        cluster
+    }
+
+    fn is_root(&self) -> bool {
+        let id = Command::new("id").arg("-u").output().unwrap();
+        id.stdout.trim_ascii() == b"0"
+    }
+
+    fn command(&self, program: &str, arguments: &[&str]) {
+        let program = self.binaries.join(program);
+        let mut command = if self.is_root() {
+            let mut command = Command::new("setpriv");
+            command
+                .args(["--reuid=postgres", "--regid=postgres", "--clear-groups"])
+                .arg(program);
+            command
+        } else {
+            Command::new(program)
+        };
+        let status = command
+            .arg("-D")
+            .arg(&self.directory)
+            .args(arguments)
+            .stdout(Stdio::null())
+            .current_dir("/")
+            .status()
+            .unwrap();
+        assert!(status.success());
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        self.command("pg_ctl", &["-m", "immediate", "stop"]);
+    }
+}
+
+#[test]
+#[ignore = "needs PostgreSQL's server programs: run with --ignored; QOD_POSTGRES_BIN names their directory"]
+fn postgresql_conforms() {
+    let binaries = std::env::var("QOD_POSTGRES_BIN")
+        .unwrap_or_else(|_| "/usr/lib/postgresql/15/bin".to_owned());
+    let directory = tempfile::Builder::new()
+        .prefix("qod-pg-")
+        .tempdir_in("/tmp")
+        .unwrap();
+    let _cluster = Cluster::start(Path::new(&binaries), directory.path());
+    let url = format!(
+        "postgres://postgres@localhost/postgres?host={}",
+        directory.path().display()
+    );
+    run(async {
+        // Several processes start over an empty database at once.
+        let (first, second) = tokio::join!(Store::open(&url), Store::open(&url));
+        conforms(&first.unwrap()).await;
+        assert_eq!(second.unwrap().home_ids("", 9).await.unwrap(), ["h", "o"]);
+    });
+}
