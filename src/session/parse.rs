@@ -1,0 +1,190 @@
+//! One session from the wire: checked, and turned into matches.
+
+use std::fmt;
+use std::time::Duration;
+
+use qod_wire::{MAX_EXPIRES_IN_SECONDS, MAX_PORT_RANGES, MAX_SESSION_ELEMENTS, RejectCode};
+use serde_json::value::RawValue;
+
+use super::device::Device;
+use super::{Rejection, Session, SessionId};
+use crate::dscp::Dscp;
+use crate::flow::{self, Family, Match, Peer, PortRange, Prefix, Way};
+
+pub(super) fn parse(
+    id: &SessionId,
+    raw: &RawValue,
+    read_at: Duration,
+) -> Result<Session, Rejection> {
+    let wire: qod_wire::Session = serde_json::from_str(raw.get()).map_err(invalid)?;
+    let dscp =
+        Dscp::new(wire.dscp).ok_or_else(|| invalid(format!("dscp {} is above 63", wire.dscp)))?;
+    let ends = wire
+        .expires_in
+        .map(|seconds| end(seconds, read_at))
+        .transpose()?;
+    let device = Device::parse(&wire.device)?;
+    let servers = wire.application_server.as_ref().map(servers).transpose()?;
+    let device_ports = ports("devicePorts", wire.device_ports.as_ref())?;
+    let server_ports = ports(
+        "applicationServerPorts",
+        wire.application_server_ports.as_ref(),
+    )?;
+    refuse_unsupported(&wire)?;
+
+    let addresses = device.of_families_with(servers.as_deref())?;
+    let mut matches = Vec::new();
+    for &(address, server) in &addresses {
+        for way in ways(wire.direction) {
+            for peer in peers(
+                server,
+                servers.is_some(),
+                device_ports.as_deref(),
+                server_ports.as_deref(),
+            ) {
+                matches.push(Match {
+                    way,
+                    device: address,
+                    peer,
+                });
+            }
+        }
+    }
+    if matches.len() > MAX_SESSION_ELEMENTS {
+        let message = format!(
+            "its families, directions and port ranges need {} map elements, more than {MAX_SESSION_ELEMENTS}",
+            matches.len()
+        );
+        return Err(invalid(message));
+    }
+    Ok(Session {
+        id: id.clone(),
+        dscp,
+        ends,
+        matches,
+    })
+}
+
+pub(super) fn invalid(message: impl fmt::Display) -> Rejection {
+    Rejection::new(RejectCode::Invalid, message.to_string())
+}
+
+fn end(seconds: f64, read_at: Duration) -> Result<Duration, Rejection> {
+    if seconds > MAX_EXPIRES_IN_SECONDS {
+        return Err(invalid(format!("expiresIn {seconds} is above 30 days")));
+    }
+    // Below zero is simply over; to the millisecond, as the kernel keeps it.
+    let millis = Duration::try_from_secs_f64(seconds.max(0.0))
+        .map_err(invalid)?
+        .as_millis();
+    Ok(read_at + Duration::from_millis(u64::try_from(millis).unwrap_or(u64::MAX)))
+}
+
+fn refuse_unsupported(wire: &qod_wire::Session) -> Result<(), Rejection> {
+    let field = if wire.required_interface.is_some() {
+        "requiredInterface"
+    } else if wire.max_upstream_kbps.is_some() {
+        "maxUpstreamKbps"
+    } else if wire.max_downstream_kbps.is_some() {
+        "maxDownstreamKbps"
+    } else {
+        return Ok(());
+    };
+    Err(Rejection::new(
+        RejectCode::Unsupported,
+        format!("this agent does not know {field} yet"),
+    ))
+}
+
+fn ways(direction: qod_wire::Direction) -> impl Iterator<Item = Way> {
+    use qod_wire::Direction::{Both, Downstream, Upstream};
+    Way::ALL.into_iter().filter(move |way| match direction {
+        Both => true,
+        Upstream => *way == Way::Up,
+        Downstream => *way == Way::Down,
+    })
+}
+
+fn peers(
+    server: Prefix,
+    server_given: bool,
+    device_ports: Option<&[PortRange]>,
+    server_ports: Option<&[PortRange]>,
+) -> Vec<Peer> {
+    match (device_ports, server_ports) {
+        (None, None) if server_given => vec![Peer::Host(server)],
+        (None, None) => vec![Peer::Whole],
+        (device, server_side) => {
+            let any = [PortRange::ANY];
+            let (device, server_side) = (device.unwrap_or(&any), server_side.unwrap_or(&any));
+            let pairs = device
+                .iter()
+                .flat_map(|d| server_side.iter().map(move |s| (*d, *s)));
+            pairs
+                .map(|(device_ports, server_ports)| Peer::Ports {
+                    server,
+                    device_ports,
+                    server_ports,
+                })
+                .collect()
+        }
+    }
+}
+
+fn servers(wire: &qod_wire::ApplicationServer) -> Result<Vec<Prefix>, Rejection> {
+    let mut servers = Vec::new();
+    for (family, text) in [
+        (Family::V4, &wire.ipv4_address),
+        (Family::V6, &wire.ipv6_address),
+    ] {
+        let Some(text) = text else { continue };
+        let (address, length) = flow::parse_address(text, family)
+            .map_err(|error| invalid(format!("applicationServer: {error}")))?;
+        servers.extend(Prefix::new(address, length));
+    }
+    if servers.is_empty() {
+        return Err(invalid("applicationServer names no address"));
+    }
+    Ok(servers)
+}
+
+/// The ranges of one side, merged; `None` when that side names none at all.
+fn ports(field: &str, wire: Option<&qod_wire::Ports>) -> Result<Option<Vec<PortRange>>, Rejection> {
+    let Some(wire) = wire else { return Ok(None) };
+    let (ranges, ports) = (wire.ranges.as_deref(), wire.ports.as_deref());
+    if ranges.is_none() && ports.is_none() {
+        return Err(invalid(format!("{field} is empty")));
+    }
+    if ranges.is_some_and(<[_]>::is_empty) || ports.is_some_and(<[_]>::is_empty) {
+        return Err(invalid(format!("{field} holds an empty list")));
+    }
+    let ranges = ranges.unwrap_or_default().iter().map(|r| PortRange {
+        from: r.from,
+        to: r.to,
+    });
+    let ports = ports
+        .unwrap_or_default()
+        .iter()
+        .map(|&p| PortRange { from: p, to: p });
+    let all: Vec<_> = ranges.chain(ports).collect();
+    for range in &all {
+        if range.from == 0 {
+            return Err(invalid(format!("{field}: there is no port 0")));
+        }
+        if range.from > range.to {
+            return Err(invalid(format!(
+                "{field}: {} to {} runs backwards",
+                range.from, range.to
+            )));
+        }
+    }
+    let merged = flow::merge(all);
+    if merged.len() > MAX_PORT_RANGES {
+        let message = format!(
+            "{field}: {} ranges, more than {MAX_PORT_RANGES}",
+            merged.len()
+        );
+        return Err(invalid(message));
+    }
+    Ok(Some(merged))
+}
