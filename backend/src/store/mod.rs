@@ -100,6 +100,7 @@ impl StoreError {
 /// The store. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Store {
+    sqlite: bool,
     read: AnyPool,
     write: AnyPool,
 }
@@ -152,7 +153,11 @@ impl Store {
         } else {
             write.clone()
         };
-        Ok(Self { read, write })
+        Ok(Self {
+            sqlite,
+            read,
+            write,
+        })
     }
 
     /// Whether the store answers.
@@ -164,9 +169,16 @@ impl Store {
         Ok(())
     }
 
-    /// Closes every connection, so that SQLite folds its log into the file.
+    /// Closes every connection. SQLite's log is folded into the file first, so that the file alone is a copy of
+    /// everything; where that fails, the next start reads the log.
     pub async fn close(&self) {
         self.read.close().await;
+        if self.sqlite {
+            let fold = sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)");
+            if let Err(error) = fold.execute(&self.write).await {
+                tracing::debug!(%error, "the log was not folded into the database");
+            }
+        }
         self.write.close().await;
     }
 }
