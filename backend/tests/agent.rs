@@ -349,3 +349,37 @@ fn ending_answers_held_polls() {
         began.elapsed()
     );
 }
+
+#[test]
+fn two_processes_over_one_database_are_one_backend() {
+    let home = started();
+    let database = format!(
+        "sqlite:{}",
+        home.running.directory.path().join("q.sqlite").display()
+    );
+    let other = Running::with(|config| config.database = database);
+    let tag = home.client.poll("a", &home.agent, None, 0).etag.unwrap();
+    std::thread::scope(|scope| {
+        let poll = scope.spawn(|| home.client.poll("a", &home.agent, Some(&tag), 30));
+        home.running.await_poll();
+        let began = Instant::now();
+        let created = other
+            .client
+            .json("POST", SESSIONS, &home.consumer, &session());
+        assert_eq!(
+            created.status, 201,
+            "one's tokens are the other's: {}",
+            created.body
+        );
+        let answer = poll.join().unwrap();
+        assert_eq!(
+            answer.body["sessions"][0]["sessionId"],
+            created.body["sessionId"]
+        );
+        assert!(
+            began.elapsed() < Duration::from_secs(5),
+            "{:?}",
+            began.elapsed()
+        );
+    });
+}

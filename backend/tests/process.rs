@@ -43,7 +43,6 @@ impl Program {
             .args(["serve", "--config", "config.json"])
             .current_dir(directory)
             .env("RUST_LOG", "info")
-            .env("NO_COLOR", "1")
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
@@ -176,6 +175,11 @@ fn sigterm_answers_polls_and_ends_with_0() {
     assert_eq!(poll.join().unwrap(), 304);
     assert_eq!(program.child.wait().unwrap().code(), Some(0));
     assert!(began.elapsed() < Duration::from_secs(3));
+    let log = fs::metadata(directory.path().join("qod-backend.sqlite-wal"));
+    assert!(
+        log.map_or(0, |log| log.len()) == 0,
+        "the file alone is everything"
+    );
 }
 
 #[test]

@@ -42,11 +42,6 @@ pub async fn get(
     let agent = app.store.agent(&id).await?.ok_or_else(no_agent)?;
     let mut shown = show(&app, &agent);
     if let Value::Object(shown) = &mut shown {
-        let wanted = match &agent.home {
-            Some(home) => app.store.revision(home).await?,
-            None => None,
-        };
-        shown.insert("wantedRevision".to_owned(), json!(wanted));
         let status = agent
             .status
             .as_deref()
@@ -84,6 +79,7 @@ fn show(app: &App, agent: &Agent) -> Value {
         "lastReport": (agent.last_status_ms > 0).then_some(agent.last_status_ms / 1_000),
         "address": agent.source,
         "version": agent.version,
+        "wantedRevision": agent.wanted_revision,
         "appliedRevision": agent.applied_revision,
     })
 }

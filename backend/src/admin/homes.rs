@@ -13,7 +13,7 @@ use crate::error_info::ErrorInfo;
 use crate::json::{Invalid, Node, Object};
 use crate::oauth::is_scope;
 use crate::prefix::{self, Prefix};
-use crate::qod::request::phone_number;
+use crate::qod::device::phone_number;
 use crate::server::App;
 use crate::store::{Admits, All, Home, HomePut, Link, Nai, PhoneNumber};
 

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use crate::config::Config;
 use crate::secret;
+use crate::store::sqlite_file;
 
 /// Shortest token that an operator may choose, in characters.
 const SHORTEST: usize = 16;
@@ -63,9 +64,7 @@ pub fn open(config: &Config) -> Result<String, TokenFileError> {
 
 /// `qod-backend.sqlite` has `qod-backend.admin-token` beside it.
 fn beside(database: &str) -> PathBuf {
-    let file = database.strip_prefix("sqlite:").unwrap_or(database);
-    let file = file.strip_prefix("//").unwrap_or(file);
-    Path::new(file.split('?').next().unwrap_or(file)).with_extension("admin-token")
+    sqlite_file(database).with_extension("admin-token")
 }
 
 /// Makes the file with a new token. `None`: it is there already.

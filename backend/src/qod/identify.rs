@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use qod_wire::Device;
 
-use super::request::DeviceId;
+use super::device::DeviceId;
 use crate::error_info::ErrorInfo;
 use crate::oauth::Caller;
 use crate::prefix::prefixes_of;
@@ -143,6 +143,7 @@ async fn at_public_address(app: &App, address: Ipv4Addr) -> Result<Option<String
         .filter(|(agent, _, last_poll_ms)| !app.is_silent(agent, *last_poll_ms, 0))
         .map(|(_, home, _)| home)
         .collect();
+    homes.sort_unstable();
     homes.dedup();
     Ok((homes.len() == 1).then(|| homes.swap_remove(0)))
 }

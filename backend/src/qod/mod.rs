@@ -1,6 +1,9 @@
 //! `/qod/v0`: Quality on Demand 0.9.0.
 
+pub mod device;
 mod identify;
+mod port_lists;
+pub mod profile;
 pub mod profiles;
 pub mod request;
 pub mod response;
@@ -16,8 +19,9 @@ use axum::response::{IntoResponse, Response};
 use qod_wire::{Direction, Session};
 use serde_json::Value;
 
-use self::profiles::Profile;
-use self::request::{CreateSession, ranges_not_allowed};
+use self::port_lists::ranges_not_allowed;
+use self::profile::Profile;
+use self::request::CreateSession;
 use crate::error_info::ErrorInfo;
 use crate::oauth::Caller;
 use crate::server::{App, read_body};

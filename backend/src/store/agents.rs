@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use qod_wire::{RejectCode, SessionState};
 use serde::{Deserialize, Serialize};
-use sqlx::Row;
 use sqlx::any::AnyRow;
+use sqlx::{AssertSqlSafe, Row};
 
 use super::{OrDoing, Store, StoreError};
 
@@ -24,6 +24,8 @@ pub struct Agent {
     pub source: Option<String>,
     /// Its version, as it reported it.
     pub version: Option<String>,
+    /// The revision of its home.
+    pub wanted_revision: Option<i64>,
     /// The revision of which it last reported.
     pub applied_revision: Option<i64>,
     /// What its last report says of sessions.
@@ -79,7 +81,16 @@ pub struct Owner {
     pub home: Option<String>,
 }
 
-const COLUMNS: &str = "id, home_id, last_poll_ms, last_status_ms, source, version, applied_revision, sessions, status";
+/// Agents with their home's revision; `status` is the column of the whole report, or NULL where that is not needed,
+/// since it may be large.
+fn select(status: &str, condition: &str) -> AssertSqlSafe<String> {
+    // Both come from this file.
+    AssertSqlSafe(format!(
+        "SELECT agents.id, home_id, last_poll_ms, last_status_ms, source, version, applied_revision, sessions, \
+         homes.revision AS wanted_revision, {status} AS status \
+         FROM agents LEFT JOIN homes ON homes.id = agents.home_id {condition}"
+    ))
+}
 
 impl Store {
     /// Gives the agent a new token, of which `hash` is the SHA-256. `false`: no such agent.
@@ -122,15 +133,13 @@ impl Store {
     /// The store failed.
     pub async fn agent(&self, id: &str) -> Result<Option<Agent>, StoreError> {
         let doing = "read an agent";
-        sqlx::query(sqlx::AssertSqlSafe(format!(
-            "SELECT {COLUMNS} FROM agents WHERE id = $1"
-        )))
-        .bind(id)
-        .fetch_optional(&self.read)
-        .await
-        .or_doing(doing)?
-        .map(|row| read_agent(&row, doing))
-        .transpose()
+        sqlx::query(select("status", "WHERE agents.id = $1"))
+            .bind(id)
+            .fetch_optional(&self.read)
+            .await
+            .or_doing(doing)?
+            .map(|row| read_agent(&row, doing))
+            .transpose()
     }
 
     /// The agents of a home.
@@ -139,18 +148,14 @@ impl Store {
     /// The store failed.
     pub async fn agents_of(&self, home: &str) -> Result<Vec<Agent>, StoreError> {
         let doing = "read the agents of a home";
-        // The whole report is not needed here and may be large.
-        sqlx::query(
-            "SELECT id, home_id, last_poll_ms, last_status_ms, source, version, applied_revision, sessions, \
-             NULL AS status FROM agents WHERE home_id = $1 ORDER BY id",
-        )
-        .bind(home)
-        .fetch_all(&self.read)
-        .await
-        .or_doing(doing)?
-        .iter()
-        .map(|row| read_agent(row, doing))
-        .collect()
+        sqlx::query(select("NULL", "WHERE home_id = $1 ORDER BY agents.id"))
+            .bind(home)
+            .fetch_all(&self.read)
+            .await
+            .or_doing(doing)?
+            .iter()
+            .map(|row| read_agent(row, doing))
+            .collect()
     }
 
     /// All agents in order of their ids, at most `most`, after `after`.
@@ -159,16 +164,18 @@ impl Store {
     /// The store failed.
     pub async fn agents(&self, after: &str, most: i64) -> Result<Vec<Agent>, StoreError> {
         let doing = "list agents";
-        let sql = format!("SELECT {COLUMNS} FROM agents WHERE id > $1 ORDER BY id LIMIT $2");
-        sqlx::query(sqlx::AssertSqlSafe(sql))
-            .bind(after)
-            .bind(most)
-            .fetch_all(&self.read)
-            .await
-            .or_doing(doing)?
-            .iter()
-            .map(|row| read_agent(row, doing))
-            .collect()
+        sqlx::query(select(
+            "NULL",
+            "WHERE agents.id > $1 ORDER BY agents.id LIMIT $2",
+        ))
+        .bind(after)
+        .bind(most)
+        .fetch_all(&self.read)
+        .await
+        .or_doing(doing)?
+        .iter()
+        .map(|row| read_agent(row, doing))
+        .collect()
     }
 
     /// Writes a report, unless a later one of the same run is there. Says whether it did.
@@ -261,7 +268,7 @@ impl Store {
             let places: Vec<String> = (2..agents.len() + 2)
                 .map(|place| format!("${place}"))
                 .collect();
-            let sql = sqlx::AssertSqlSafe(format!(
+            let sql = AssertSqlSafe(format!(
                 "UPDATE agents SET last_poll_ms = $1 WHERE last_poll_ms < $1 AND id IN ({})",
                 places.join(", ")
             ));
@@ -287,6 +294,7 @@ fn read_agent(row: &AnyRow, doing: &'static str) -> Result<Agent, StoreError> {
         last_status_ms: row.try_get("last_status_ms").or_doing(doing)?,
         source: row.try_get("source").or_doing(doing)?,
         version: row.try_get("version").or_doing(doing)?,
+        wanted_revision: row.try_get("wanted_revision").or_doing(doing)?,
         applied_revision: row.try_get("applied_revision").or_doing(doing)?,
         sessions: serde_json::from_str(&sessions).or_doing(doing)?,
         status: row.try_get("status").or_doing(doing)?,

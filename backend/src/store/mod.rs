@@ -17,6 +17,10 @@ mod keys;
 mod migrations;
 mod sessions;
 
+use std::fs::OpenOptions;
+use std::io::ErrorKind;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
 use std::time::Duration;
 
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
@@ -96,6 +100,7 @@ impl StoreError {
 /// The store. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Store {
+    sqlite: bool,
     read: AnyPool,
     write: AnyPool,
 }
@@ -114,6 +119,12 @@ impl Store {
         } else {
             url.to_owned()
         };
+        if sqlite {
+            make_private(&url).map_err(|error| StoreError::Sql {
+                doing,
+                source: error.into(),
+            })?;
+        }
         let parsed: Result<AnyConnectOptions, sqlx::Error> = url.parse();
         let options = parsed.or_doing(doing)?;
         let connect = |connections| {
@@ -121,7 +132,7 @@ impl Store {
                 .max_connections(connections)
                 .min_connections(1)
                 .acquire_timeout(ACQUIRE_TIMEOUT)
-                // A ping before each use costs a round trip; a connection that broke shows itself and is 503.
+                // A connection to a file does not break, one to a server does: it is asked before each use.
                 .test_before_acquire(!sqlite)
                 .after_connect(move |connection, _| {
                     Box::pin(async move {
@@ -142,7 +153,11 @@ impl Store {
         } else {
             write.clone()
         };
-        Ok(Self { read, write })
+        Ok(Self {
+            sqlite,
+            read,
+            write,
+        })
     }
 
     /// Whether the store answers.
@@ -154,11 +169,39 @@ impl Store {
         Ok(())
     }
 
-    /// Closes every connection, so that SQLite folds its log into the file.
+    /// Closes every connection. SQLite's log is folded into the file first, so that the file alone is a copy of
+    /// everything; where that fails, the next start reads the log.
     pub async fn close(&self) {
         self.read.close().await;
+        if self.sqlite {
+            let fold = sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)");
+            if let Err(error) = fold.execute(&self.write).await {
+                tracing::debug!(%error, "the log was not folded into the database");
+            }
+        }
         self.write.close().await;
     }
+}
+
+/// Makes the file, if it is not there, so that nobody else can read it: it holds the keys that sign tokens. SQLite
+/// gives its log the permissions of the file.
+fn make_private(url: &str) -> std::io::Result<()> {
+    match OpenOptions::new()
+        .append(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(sqlite_file(url))
+    {
+        Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// The file that `sqlite:FILE?OPTIONS` names.
+pub fn sqlite_file(url: &str) -> &Path {
+    let file = url.strip_prefix("sqlite:").unwrap_or(url);
+    let file = file.strip_prefix("//").unwrap_or(file);
+    Path::new(file.split('?').next().unwrap_or(file))
 }
 
 /// WAL: readers and the writer do not block each other. `synchronous=NORMAL`: a commit is in the operating
