@@ -77,8 +77,10 @@ pub async fn create(
             dscp: profile.dscp,
             direction: Direction::Both,
             required_interface: None,
-            max_upstream_kbps: profile.max_upstream_kbps,
-            max_downstream_kbps: profile.max_downstream_kbps,
+            // Agents refuse a session whose rate they cannot hold, and none can yet; so a profile's
+            // highest rates are told to the application, and not enforced.
+            max_upstream_kbps: None,
+            max_downstream_kbps: None,
             expires_in: None,
         },
         id,

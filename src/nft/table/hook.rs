@@ -105,7 +105,11 @@ mod tests {
 
     #[test]
     fn names_lead_back_to_what_they_name() {
-        for hook in [Hook::Up("eth_0.1".into()), Hook::Down("lan1".into()), Hook::Out("wan".into())] {
+        for hook in [
+            Hook::Up("eth_0.1".into()),
+            Hook::Down("lan1".into()),
+            Hook::Out("wan".into()),
+        ] {
             assert_eq!(hook_of(&hook_name(&hook)), Some(hook));
         }
         assert_eq!(hook_of("lookup4_up"), None);
