@@ -1,36 +1,31 @@
 //! The ruleset in a real kernel, in a network namespace of each test's own.
 
 #![allow(
+    clippy::panic,
     clippy::unwrap_used,
     clippy::expect_used,
     reason = "a test ends where something is not as it should be"
 )]
 
+mod namespace;
+
 use std::collections::{BTreeSet, HashMap};
 use std::process::Command;
 use std::time::Duration;
 
-use nix::sched::{CloneFlags, unshare};
+use namespace::{alone, ip};
 use qod_agent::nft::{MarkBits, Nft};
 use qod_agent::plan::{self, Verdict};
 use qod_agent::ruleset::{Hook, Kernel, Layout};
 use qod_agent::session::{self, Entry, Session};
 use serde_json::{Value, json};
 
-/// Runs a test on a thread in a namespace with two ports, which end with the thread.
-fn in_namespace(test: impl FnOnce() + Send + 'static) {
-    let thread = std::thread::spawn(|| {
-        unshare(CloneFlags::CLONE_NEWNET).expect("root is needed to make a network namespace");
-        for device in ["lan1", "wan"] {
-            let peer = format!("{device}-peer");
-            let pair = ["link", "add", device, "type", "veth", "peer", "name", &peer];
-            let made = Command::new("ip").args(pair).status();
-            assert!(made.unwrap().success());
-        }
-        test();
-    });
-    if let Err(panic) = thread.join() {
-        std::panic::resume_unwind(panic);
+/// The devices that are hooked into.
+fn devices() {
+    for device in ["lan1", "wan"] {
+        ip(&format!(
+            "link add {device} type veth peer name {device}-peer"
+        ));
     }
 }
 
@@ -89,7 +84,8 @@ fn full_session(id: &str, host: usize) -> Value {
 
 #[test]
 fn what_is_written_is_read_back() {
-    in_namespace(|| {
+    alone(|| async {
+        devices();
         let mut nft = open();
         assert_eq!(nft.observe().unwrap().layout, Layout::Absent);
         let list = [
@@ -116,9 +112,6 @@ fn what_is_written_is_read_back() {
             "{text}"
         );
 
-        if std::env::var_os("SHOW").is_some() {
-            eprintln!("{text}");
-        }
         let held = apply(&mut nft, &[]);
         assert!(held.elements.is_empty() && held.devices.is_empty());
         nft.clear().unwrap();
