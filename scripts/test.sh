@@ -50,8 +50,10 @@ if reason=$(can_make_namespaces 2>&1); then
             NOT_RUN+=("tests in needs_$feature: this kernel has no $feature")
         fi
     done < <(as_root "$QOD_LAB" kernel | jq -r 'to_entries[] | "\(.key) \(.value)"')
-    if postgres=$(ls -d /usr/lib/postgresql/*/bin 2> /dev/null | tail -n 1) && [ -n "$postgres" ]; then
-        export QOD_POSTGRES_BIN=$postgres
+    for each in /usr/lib/postgresql/*/bin; do
+        [ ! -x "$each/initdb" ] || export QOD_POSTGRES_BIN=$each
+    done
+    if [ -n "${QOD_POSTGRES_BIN:-}" ]; then
         step 'the store on PostgreSQL' tests -p qod-backend --test store -- --ignored postgresql
     else
         NOT_RUN+=("the store on PostgreSQL: its server programs are not installed (package postgresql)")
