@@ -8,7 +8,7 @@ use tokio::runtime::Builder;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
-use crate::agent::Agent;
+use crate::agent::{Agent, Parts};
 use crate::config::Config;
 use crate::link::{Links, Watch};
 use crate::nft::Nft;
@@ -111,15 +111,15 @@ async fn start(config: &Config) -> Result<(), Error> {
         env!("CARGO_PKG_VERSION"),
         config.backend.url
     );
-    let agent = Agent::new(
-        config.clone(),
+    let agent = Agent::new(Parts {
+        config: config.clone(),
         nft,
         links,
         watch,
-        Queues::new(handle),
+        queues: Queues::new(handle),
         identity,
-        report,
-    );
+        reports: report,
+    });
     agent.run(news, requests, stop).await;
     log::info!("stopping; the marks stay until their sessions end");
     uplink.shutdown();

@@ -1,0 +1,59 @@
+//! The WAN device's queues, as instructions and configuration want them.
+
+use qod_wire::{QueueMode, Warning};
+
+use super::Agent;
+use super::report::warning;
+use crate::queue::{Root, Shaper};
+
+impl Agent {
+    /// Brings the queues to what is wanted; a trouble is reported, and never costs a mark.
+    pub(super) async fn enqueue(&mut self) {
+        let trouble = self.try_enqueue().await;
+        if let Some(trouble) = &trouble
+            && self.queue_trouble.as_ref() != Some(trouble)
+        {
+            log::warn!("{}", trouble.message);
+        }
+        self.queue_trouble = trouble;
+    }
+
+    async fn try_enqueue(&mut self) -> Option<Warning> {
+        let wan = self.snapshot.wan.as_ref()?;
+        let result = match self.queue_mode() {
+            QueueMode::Off => self.queues.remove(&wan.name).await.map(|()| None),
+            QueueMode::Auto => {
+                let link = self
+                    .instructed
+                    .as_ref()
+                    .map_or(self.config.link, |i| i.link);
+                let shaper = Shaper {
+                    device: wan.name.clone(),
+                    upstream_kbps: link.upstream_kbps,
+                };
+                self.queues.apply(&shaper).await.map(Some)
+            }
+        };
+        match result {
+            Ok(None | Some(Root::Ours { .. })) => None,
+            Ok(Some(Root::Foreign { kind })) => {
+                let message = format!(
+                    "{} has a root qdisc of somebody else's, {kind}: it is kept, and sessions have no queue",
+                    wan.name
+                );
+                Some(warning("FOREIGN_QDISC", &message))
+            }
+            Ok(Some(Root::Unsupported)) => Some(warning(
+                "NO_QUEUE",
+                &"this kernel has no HTB (kmod-sched-core on OpenWrt)",
+            )),
+            Err(error) => Some(warning("NO_QUEUE", &error)),
+        }
+    }
+
+    pub(super) fn queue_mode(&self) -> QueueMode {
+        self.instructed
+            .as_ref()
+            .map_or(self.config.queues, |instructed| instructed.queues)
+    }
+}

@@ -1,0 +1,59 @@
+//! What the instructions in force ask for.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use qod_wire::{Link, QueueMode};
+
+use crate::backend::RawInstructions;
+use crate::config::Config;
+use crate::reconcile::Wanted;
+use crate::ruleset::Hook;
+use crate::session::{self, Entry};
+
+/// Instructions with their sessions read, and the configuration's values where they have none.
+pub(super) struct Instructed {
+    pub(super) revision: u64,
+    pub(super) entries: Vec<Entry>,
+    pub(super) link: Link,
+    pub(super) queues: QueueMode,
+    /// What is wrong with sessions that have no usable id.
+    pub(super) nameless: Vec<String>,
+}
+
+impl Instructed {
+    pub(super) fn read(raw: RawInstructions, read_at: Duration, config: &Config) -> Self {
+        let (entries, nameless) = session::read(&raw.sessions, read_at);
+        for what in &nameless {
+            log::warn!("{what}");
+        }
+        let link = raw.link.unwrap_or_default();
+        Self {
+            revision: raw.revision,
+            entries,
+            link: Link {
+                upstream_kbps: link.upstream_kbps.or(config.link.upstream_kbps),
+                downstream_kbps: link.downstream_kbps.or(config.link.downstream_kbps),
+            },
+            queues: raw.queues.unwrap_or(config.queues),
+            nameless,
+        }
+    }
+
+    pub(super) fn wanted<'a>(&'a self, hooks: &'a BTreeSet<Hook>, config: &Config) -> Wanted<'a> {
+        Wanted {
+            entries: &self.entries,
+            hooks,
+            max_sessions: config.max_sessions,
+        }
+    }
+
+    /// When the next session ends after `now`, on the boot-time clock.
+    pub(super) fn next_end(&self, now: Duration) -> Option<Duration> {
+        let ends = self
+            .entries
+            .iter()
+            .filter_map(|entry| entry.session.as_ref().ok()?.ends);
+        ends.filter(|end| *end > now).min()
+    }
+}

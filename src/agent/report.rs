@@ -1,0 +1,106 @@
+//! What the agent says of itself: to the backend, and to whoever asks at the status address.
+
+use std::fmt::Display;
+use std::sync::Arc;
+
+use qod_wire::{RejectCode, SessionState, SessionStatus, Status, WanStatus, Warning};
+use tokio::time::Instant;
+
+use super::Agent;
+use crate::clock;
+use crate::ruleset::Kernel;
+use crate::status::Report;
+
+impl Agent {
+    /// Hands a report to the task that sends it.
+    pub(super) async fn report(&mut self) {
+        self.next_report = Instant::now() + self.config.report_interval;
+        let status = Arc::new(self.status().await);
+        // The reporting task ends with the agent, so somebody listens.
+        let _ = self.reports.send(Some(status));
+    }
+
+    /// The status as it was last read back, with the queues of this moment.
+    pub(super) async fn status(&mut self) -> Status {
+        let mut queues = Vec::new();
+        if let Some(wan) = &self.snapshot.wan {
+            match self.queues.status(&wan.name).await {
+                Ok(status) => queues.extend(status),
+                Err(error) => log::warn!("{error}"),
+            }
+        }
+        let attached = self
+            .outcome
+            .as_ref()
+            .is_some_and(|o| !o.held().hooks.is_empty());
+        self.identity.sign(Report {
+            revision: self
+                .instructed
+                .as_ref()
+                .map(|instructed| instructed.revision),
+            placement: attached.then(|| "netdev".to_owned()),
+            sessions: self.sessions.clone(),
+            queues,
+            wan: self.wan(),
+            devices: Vec::new(),
+            warnings: self.warnings(),
+        })
+    }
+
+    /// Reads the kernel again: counters move by themselves.
+    pub(super) fn refresh(&mut self) {
+        let hooks = self.hooks();
+        let (Some(instructed), Some(outcome)) = (&self.instructed, &mut self.outcome) else {
+            return;
+        };
+        match self.nft.observe() {
+            Ok(held) => outcome.refresh(held),
+            Err(error) => self.trouble = Some(warning("KERNEL", &error)),
+        }
+        self.sessions = outcome.sessions(&instructed.wanted(&hooks, &self.config), clock::now());
+    }
+
+    fn wan(&self) -> Option<WanStatus> {
+        let wan = self.snapshot.wan.as_ref()?;
+        let prefixes = self.snapshot.prefixes.iter();
+        Some(WanStatus {
+            device: wan.name.clone(),
+            addresses: wan.addresses.iter().map(ToString::to_string).collect(),
+            prefixes: prefixes
+                .map(|(first, length)| format!("{first}/{length}"))
+                .collect(),
+        })
+    }
+
+    fn warnings(&self) -> Vec<Warning> {
+        let troubles = [&self.poll_trouble, &self.trouble, &self.queue_trouble];
+        let mut warnings: Vec<Warning> = troubles.into_iter().flatten().cloned().collect();
+        for device in &self.snapshot.missing {
+            let is_wan = self.config.wan.as_ref() == Some(device);
+            let code = if is_wan { "NO_WAN" } else { "NO_LAN" };
+            warnings.push(warning(code, &format!("there is no device {device}")));
+        }
+        if let Some(instructed) = &self.instructed {
+            let nameless = instructed.nameless.iter();
+            warnings.extend(nameless.map(|what| warning("BAD_INSTRUCTIONS", what)));
+        }
+        warnings
+    }
+}
+
+/// What a backend is told at once when it changes.
+pub(super) fn states(
+    sessions: &[SessionStatus],
+) -> Vec<(String, SessionState, Option<RejectCode>)> {
+    sessions
+        .iter()
+        .map(|s| (s.session_id.clone(), s.state, s.code))
+        .collect()
+}
+
+pub(super) fn warning(code: &str, message: &dyn Display) -> Warning {
+    Warning {
+        code: code.to_owned(),
+        message: message.to_string(),
+    }
+}
