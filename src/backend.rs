@@ -2,8 +2,7 @@
 
 use std::fmt;
 use std::fs;
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +12,7 @@ use ureq::http::{HeaderMap, StatusCode};
 use ureq::tls::{Certificate, ClientCert, PemItem, PrivateKey, RootCerts, TlsConfig};
 
 use crate::clock;
-use crate::config::{self, Config, Token};
+use crate::config::{self, Config, Error, Token};
 
 /// Where OpenWrt and Debian keep the authorities that a system trusts.
 const SYSTEM_AUTHORITIES: &str = "/etc/ssl/certs/ca-certificates.crt";
@@ -79,21 +78,6 @@ impl fmt::Display for Failure {
 }
 
 impl std::error::Error for Failure {}
-
-/// Why there is no client: a file of the configuration cannot be used.
-#[derive(Debug)]
-pub struct Error {
-    file: PathBuf,
-    what: String,
-}
-
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.file.display(), self.what)
-    }
-}
-
-impl std::error::Error for Error {}
 
 /// The way to the backend, with the credentials as their files were when it was made.
 pub struct Client {
@@ -293,10 +277,7 @@ fn token(backend: &config::Backend) -> Result<Option<String>, Error> {
     let token = text.trim();
     if token.is_empty() || !token.bytes().all(|b| b.is_ascii_graphic()) {
         let what = "holds no token: one line of visible ASCII is needed".to_owned();
-        return Err(Error {
-            file: path.clone(),
-            what,
-        });
+        return Err(Error::new(path, what));
     }
     Ok(Some(token.to_owned()))
 }
@@ -317,10 +298,8 @@ fn client_certificate(backend: &config::Backend) -> Result<Option<ClientCert>, E
         return Ok(None);
     };
     let chain = certificates(cert)?;
-    let key = PrivateKey::from_pem(&read(key)?).map_err(|error| Error {
-        file: key.clone(),
-        what: format!("holds no private key: {error}"),
-    })?;
+    let key = PrivateKey::from_pem(&read(key)?)
+        .map_err(|error| Error::new(key, format!("holds no private key: {error}")))?;
     Ok(Some(ClientCert::new_with_certs(&chain, key)))
 }
 
@@ -332,20 +311,13 @@ fn certificates(path: &Path) -> Result<Vec<Certificate<'static>>, Error> {
         })
         .collect();
     if certificates.is_empty() {
-        return Err(Error {
-            file: path.to_owned(),
-            what: "holds no certificate".to_owned(),
-        });
+        return Err(Error::new(path, "holds no certificate"));
     }
     Ok(certificates)
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, Error> {
-    let error = |error: io::Error| Error {
-        file: path.to_owned(),
-        what: format!("cannot be read: {error}"),
-    };
-    fs::read(path).map_err(error)
+    fs::read(path).map_err(|error| Error::new(path, format!("cannot be read: {error}")))
 }
 
 #[cfg(test)]

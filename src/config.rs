@@ -79,11 +79,21 @@ pub struct StatusServer {
     pub token: Option<String>,
 }
 
-/// What is wrong with the configuration, with file and key.
+/// What is wrong with the configuration, or with a file that it names.
 #[derive(Debug)]
 pub struct Error {
     file: PathBuf,
     what: String,
+}
+
+impl Error {
+    /// The file, and what is wrong with it (in the configuration, beginning with the key).
+    pub(crate) fn new(file: &Path, what: impl Into<String>) -> Self {
+        Self {
+            file: file.to_owned(),
+            what: what.into(),
+        }
+    }
 }
 
 impl fmt::Display for Error {
@@ -100,10 +110,7 @@ impl Config {
     /// # Errors
     /// The file cannot be read, is not JSON, or has an unknown, missing or illegal key.
     pub fn read(path: &Path) -> Result<Self, Error> {
-        let error = |what| Error {
-            file: path.to_owned(),
-            what,
-        };
+        let error = |what| Error::new(path, what);
         let text =
             std::fs::read_to_string(path).map_err(|e| error(format!("cannot be read: {e}")))?;
         Self::parse(&text).map_err(error)

@@ -16,7 +16,7 @@ use crate::queue::Queues;
 use crate::ruleset::Kernel;
 use crate::status::{self, Identity};
 use crate::uplink::Uplink;
-use crate::{backend, link, nft};
+use crate::{config, link, nft};
 
 /// A poll, a report, and one that ends while its successor begins.
 const HTTP_THREADS: usize = 3;
@@ -30,7 +30,7 @@ const STATUS_REQUESTS: usize = 8;
 #[derive(Debug)]
 pub enum Error {
     /// A credential file cannot be used.
-    Backend(backend::Error),
+    Credentials(config::Error),
     /// There is no way to nf_tables.
     Nft(nft::Error),
     /// There is no way to rtnetlink.
@@ -44,7 +44,7 @@ pub enum Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Backend(error) => error.fmt(f),
+            Self::Credentials(error) => error.fmt(f),
             Self::Nft(error) => error.fmt(f),
             Self::Link(error) => error.fmt(f),
             Self::Status(error) => error.fmt(f),
@@ -77,7 +77,7 @@ async fn start(config: &Config) -> Result<(), Error> {
     let mut nft = Nft::open(config.mark_bits).map_err(Error::Nft)?;
     nft.observe().map_err(Error::Nft)?;
 
-    let uplink = Uplink::new(config).map_err(Error::Backend)?;
+    let uplink = Uplink::new(config).map_err(Error::Credentials)?;
     let (connection, handle, _) = rtnetlink::new_connection()
         .map_err(|error| Error::System("opening a netlink socket to rtnetlink", error))?;
     tokio::spawn(connection);

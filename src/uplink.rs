@@ -9,9 +9,9 @@ use qod_wire::{Status, Warning};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep};
 
-use crate::backend::{Client, Error, Failure, Poll, RawInstructions};
+use crate::backend::{Client, Failure, Poll, RawInstructions};
 use crate::backoff::Backoff;
-use crate::config::Config;
+use crate::config::{Config, Error};
 
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 /// After 401, 403 and 404: somebody must do something first.
