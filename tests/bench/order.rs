@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
+use super::lab::folder::Folder;
 use super::lab::home::{PHONE_V4, PHONE_V6, WAN_V4, server_v4};
 use super::lab::packet::Way;
 use super::lab::prompt::prompt_here;
@@ -16,6 +17,7 @@ use super::sample::Sample;
 use super::sessions::{PHONE_PORT, SERVER_PORT};
 
 const ORDERS: usize = 100;
+const PROFILE: &str = "BENCH_E";
 const BACKEND_PORT: u16 = 8443;
 /// Beyond the time in which the agent gathers changes.
 const PAUSE: Duration = Duration::from_millis(170);
@@ -25,12 +27,20 @@ const SEGMENT: usize = 100;
 pub fn measure() {
     let home = Home::without_modem();
     let listen = SocketAddr::new(server_v4(20).into(), BACKEND_PORT);
-    let backend = Backend::start(&home.internet, listen, &json!({}));
+    let folder = Folder::new();
+    // Without rates: what is measured is the way of an order, whatever an agent makes of a limit.
+    let profiles = json!({ "profiles": [{
+        "name": PROFILE, "status": "ACTIVE", "dscp": "EF",
+        "minDuration": { "value": 1, "unit": "Seconds" },
+        "maxDuration": { "value": 1, "unit": "Hours" },
+    }] });
+    let profiles = folder.write("profiles.json", profiles.to_string());
+    let backend = Backend::start(&home.internet, listen, &json!({ "profilesFile": profiles }));
     let token = provision(&backend);
     let mut config = backend.agent_config("home-0001");
     config["pollWaitSeconds"] = 50.into();
     config["reportIntervalSeconds"] = 60.into();
-    let _agent = Agent::start(&home.router, &config);
+    let agent = Agent::start(&home.router, &config);
     wait::expect("the agent is connected", Duration::from_secs(10), || {
         let state = backend.admin("GET", "/agents/home-0001", &Value::Null).body;
         (state["connected"] == true).then_some(())
@@ -41,7 +51,7 @@ pub fn measure() {
         scope.spawn(|| send_until(&home, &stop));
         let _end = Stop(&stop);
         let times: Vec<_> = (0..ORDERS)
-            .map(|_| order(&home, &backend, &token))
+            .map(|_| order(&home, &backend, &agent, &token))
             .collect();
         times
     });
@@ -107,7 +117,7 @@ fn provision(backend: &Backend<'_>) -> String {
     )
 }
 
-fn order(home: &Home, backend: &Backend<'_>, token: &str) -> Times {
+fn order(home: &Home, backend: &Backend<'_>, agent: &Agent, token: &str) -> Times {
     let capture = Capture::start(&home.internet, "eth0");
     let session = json!({
         "device": {
@@ -116,14 +126,19 @@ fn order(home: &Home, backend: &Backend<'_>, token: &str) -> Times {
         "applicationServer": { "ipv4Address": "198.51.100.0/28", "ipv6Address": "2001:db8:2::/64" },
         "devicePorts": { "ranges": [{ "from": PHONE_PORT, "to": PHONE_PORT + 10 }] },
         "applicationServerPorts": { "ports": [SERVER_PORT] },
-        "qosProfile": "QOS_E", "duration": 600,
+        "qosProfile": PROFILE, "duration": 600,
     });
     let sent = now();
     let answer = backend.call(token, "POST", "/qod/v0/sessions", &session);
     let answered = answer.at.duration_since(UNIX_EPOCH).unwrap();
     let body = answer.expect(201);
     let ours = |p: &Packet| p.ports == Some((PHONE_PORT, SERVER_PORT));
-    let marked = capture.expect("a marked packet", |p| ours(p) && p.dscp == 46);
+    let marked = capture
+        .wait_for(Duration::from_secs(2), |p| ours(p) && p.dscp == 46)
+        .unwrap_or_else(|| {
+            let status = agent.status(&home.router);
+            panic!("never marked; the agent says {status:?}")
+        });
     let instructed = capture.expect("instructions to the agent", |p| {
         p.way == Way::Out
             && p.ports.is_some_and(|(from, _)| from == BACKEND_PORT)
