@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::thread;
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::lab::Home;
 use super::lab::bulk::{Bulk, Sink};
@@ -33,24 +33,34 @@ const BACK: Flow = Flow {
 
 pub fn measure() {
     let bare = Site::bare(Home::without_modem());
-    let instructions = json!({
-        "queues": "auto", "link": { "upstreamKbps": 20_000 }, "sessions": sessions::spread(256),
-    });
-    let agent = Site::with_agent(Home::without_modem(), &instructions);
+    let all = sessions::spread(257);
+    let instructions = |sessions: &[Value]| json!({ "queues": "auto", "link": { "upstreamKbps": 20_000 }, "sessions": sessions });
+    let agent = Site::with_agent(Home::without_modem(), &instructions(&all[..256]));
+    // Without the first one neither of the two devices has a session.
+    let others = Site::with_agent(Home::without_modem(), &instructions(&all[1..]));
     throughput(&bare, &agent);
-    let variants = [(&bare, FLOW), (&agent, FLOW), (&bare, BACK), (&agent, BACK)]
-        .map(|(site, flow)| Variant { site, flow });
+    let variants = [
+        (&bare, FLOW),
+        (&agent, FLOW),
+        (&others, FLOW),
+        (&bare, BACK),
+        (&agent, BACK),
+    ]
+    .map(|(site, flow)| Variant { site, flow });
     let rates = Rates::measure(BLOCKS, &variants);
     let what = "between two LAN devices, small packets";
-    rates
-        .promise(&format!("{what}, to the device with session"), 3, 2, 0.95)
-        .print();
-    rates
-        .promise(&format!("{what}, from the device with session"), 1, 0, 0.95)
-        .print();
+    for (which, variant, base) in [
+        ("neither has a session", 2, 0),
+        ("from the device with session", 1, 0),
+        ("to the device with session", 4, 3),
+    ] {
+        rates
+            .promise(&format!("{what}, {which}"), variant, base, 0.95)
+            .print();
+    }
     note(
-        "between two LAN devices: 256 sessions, HTB of 20 Mbit/s on the WAN; one of the two devices has \
-         a session, with a server in the internet",
+        "between two LAN devices: 256 sessions, HTB of 20 Mbit/s on the WAN; a session is with a \
+         server in the internet",
     );
 }
 

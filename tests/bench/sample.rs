@@ -42,7 +42,7 @@ impl Sample {
         self.0[0]
     }
 
-    /// How far the median would stray in 95 of 100 repetitions (McGill, Tukey and Larsen 1978).
+    /// How far the median would stray in 95 of 100 repetitions (the notch of a box plot).
     pub fn stray(&self) -> f64 {
         1.57 * (self.percentile(75) - self.percentile(25)) / (self.0.len() as f64).sqrt()
     }
