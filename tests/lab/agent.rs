@@ -82,7 +82,10 @@ fn run(netns: &Netns, folder: &Folder, config: &Path) -> Process {
             .command(binary())
             .args(["run", "--config"])
             .arg(config)
-            .env("RUST_LOG", "debug"),
+            .env(
+                "RUST_LOG",
+                env::var_os("RUST_LOG").unwrap_or("debug".into()),
+            ),
         &folder.path().join("agent.log"),
     )
 }

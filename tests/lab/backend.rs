@@ -48,7 +48,7 @@ impl<'a> Backend<'a> {
     pub fn start(netns: &'a Netns, listen: SocketAddr, more: &Value) -> Self {
         let folder = Folder::new();
         let certificates = Certificates::new(&folder, &[&listen.ip().to_string()]);
-        let admin_token_file = folder.write("admin-token", "the-admin-token-of-the-lab");
+        let admin_token_file = folder.write("admin-token", "lab-admin-token-0001");
         let mut config = json!({
             "listen": listen.to_string(),
             "database": format!("sqlite://{}", folder.path().join("store.db").display()),

@@ -1,10 +1,15 @@
 //! A certification authority and a server certificate, made on the spot.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, KeyUsagePurpose,
 };
+
+use rustls::ServerConfig;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::folder::Folder;
 
@@ -40,6 +45,22 @@ impl Certificates {
     /// A certificate and key for a client with this name, signed by the same authority.
     pub fn client(&self, folder: &Folder, name: &str) -> (PathBuf, PathBuf) {
         sign(&self.issuer, folder, name, &[name])
+    }
+}
+
+impl Certificates {
+    /// For a TLS server in this process.
+    pub fn server_config(&self) -> ServerConfig {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(
+                vec![CertificateDer::from_pem_file(&self.cert).unwrap()],
+                PrivateKeyDer::from_pem_file(&self.key).unwrap(),
+            )
+            .unwrap()
     }
 }
 

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use serde_json::Value;
 use ureq::http::{Request, Response};
@@ -26,6 +26,8 @@ pub struct Answer {
     pub body: Value,
     pub text: String,
     pub headers: ureq::http::HeaderMap,
+    /// When the last byte of it had been read.
+    pub at: SystemTime,
 }
 
 impl Answer {
@@ -114,6 +116,7 @@ impl Client {
 fn read(mut response: Response<Body>) -> Answer {
     let text = response.body_mut().read_to_string().unwrap_or_default();
     Answer {
+        at: SystemTime::now(),
         status: response.status().as_u16(),
         body: serde_json::from_str(&text).unwrap_or_default(),
         headers: response.headers().clone(),

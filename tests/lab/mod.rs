@@ -36,6 +36,7 @@ pub mod netns;
 pub mod observer;
 pub mod packet;
 pub mod process;
+pub mod prompt;
 pub mod script;
 pub mod send;
 pub mod wait;

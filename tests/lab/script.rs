@@ -1,6 +1,7 @@
-//! The agent API with every word chosen by the test: plain HTTP, long poll, recorded reports.
+//! The agent API with every word chosen by the test: HTTP with or without TLS, long poll, recorded
+//! reports.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread;
@@ -9,6 +10,9 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
+
+use super::certificate::Certificates;
 use super::netns::Netns;
 
 /// What every fetch of the instructions is answered.
@@ -56,11 +60,22 @@ struct Shared {
 pub struct Script {
     shared: Arc<Shared>,
     address: SocketAddr,
+    scheme: &'static str,
 }
 
 impl Script {
     /// Starts with no sessions. Port 0 is any free port.
     pub fn start(netns: &Netns, at: SocketAddr) -> Self {
+        Self::listen(netns, at, None)
+    }
+
+    /// The same over TLS.
+    pub fn start_tls(netns: &Netns, at: SocketAddr, certificates: &Certificates) -> Self {
+        Self::listen(netns, at, Some(Arc::new(certificates.server_config())))
+    }
+
+    fn listen(netns: &Netns, at: SocketAddr, tls: Option<Arc<ServerConfig>>) -> Self {
+        let scheme = if tls.is_some() { "https" } else { "http" };
         let listener = netns.run(|| TcpListener::bind(at).unwrap());
         let address = listener.local_addr().unwrap();
         listener.set_nonblocking(true).unwrap();
@@ -75,12 +90,16 @@ impl Script {
             changed: Condvar::new(),
         });
         let theirs = Arc::clone(&shared);
-        thread::spawn(move || accept(&listener, &theirs));
-        Self { shared, address }
+        thread::spawn(move || accept(&listener, tls.as_ref(), &theirs));
+        Self {
+            shared,
+            address,
+            scheme,
+        }
     }
 
     pub fn url(&self) -> String {
-        format!("http://{}", self.address)
+        format!("{}://{}", self.scheme, self.address)
     }
 
     /// Serves instructions under the next revision, which is returned and written into them.
@@ -185,7 +204,7 @@ fn statuses(calls: &[Call]) -> Vec<Value> {
         .collect()
 }
 
-fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
+fn accept(listener: &TcpListener, tls: Option<&Arc<ServerConfig>>, shared: &Arc<Shared>) {
     loop {
         if shared.lock().stopped {
             return;
@@ -194,19 +213,29 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
             Ok((stream, _)) => {
                 let theirs = Arc::clone(shared);
                 shared.lock().open.push(stream.try_clone().unwrap());
-                thread::spawn(move || serve(stream, &theirs));
+                let tls = tls.cloned();
+                thread::spawn(move || connection(stream, tls, &theirs));
             }
             Err(_) => thread::sleep(Duration::from_millis(2)),
         }
     }
 }
 
-/// One connection, call after call. The first error ends it.
-fn serve(stream: TcpStream, shared: &Shared) -> Option<()> {
+fn connection(stream: TcpStream, tls: Option<Arc<ServerConfig>>, shared: &Shared) -> Option<()> {
     stream.set_nonblocking(false).ok()?;
     stream.set_nodelay(true).ok()?;
-    let mut reader = BufReader::new(stream.try_clone().ok()?);
-    let mut writer = stream;
+    match tls {
+        None => serve(stream, shared),
+        Some(config) => {
+            let connection = ServerConnection::new(config).ok()?;
+            serve(StreamOwned::new(connection, stream), shared)
+        }
+    }
+}
+
+/// One connection, call after call. The first error ends it.
+fn serve(stream: impl Read + Write, shared: &Shared) -> Option<()> {
+    let mut reader = BufReader::new(stream);
     loop {
         let call = read(&mut reader)?;
         let reply = answer(&call, shared);
@@ -224,7 +253,8 @@ fn serve(stream: TcpStream, shared: &Shared) -> Option<()> {
         if !matches!(reply.status, 204 | 304) {
             bytes.extend_from_slice(&reply.body);
         }
-        writer.write_all(&bytes).ok()?;
+        reader.get_mut().write_all(&bytes).ok()?;
+        reader.get_mut().flush().ok()?;
     }
 }
 
