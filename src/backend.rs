@@ -170,9 +170,11 @@ impl Client {
         let read_at = clock::now();
         let instructions: RawInstructions = serde_json::from_slice(&body)
             .map_err(|error| Failure::BadInstructions(error.to_string()))?;
-        let tag = tag
-            .filter(|tag| tag.len() <= LONGEST_TAG)
-            .unwrap_or_else(|| format!("\"{}\"", instructions.revision));
+        let tag = tag.unwrap_or_else(|| format!("\"{}\"", instructions.revision));
+        if tag.len() > LONGEST_TAG {
+            let what = format!("their ETag is longer than {LONGEST_TAG} bytes");
+            return Err(Failure::BadInstructions(what));
+        }
         Ok(Poll::Changed {
             instructions,
             tag,

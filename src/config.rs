@@ -172,7 +172,13 @@ impl Backend {
         let legal = url.parse::<ureq::http::Uri>().is_ok_and(|uri| {
             let scheme = uri.scheme_str();
             let host = uri.host().is_some_and(|host| !host.is_empty());
-            host && uri.query().is_none()
+            // A name and password there would be written to the log with the URL.
+            let bare = uri
+                .authority()
+                .is_some_and(|authority| !authority.as_str().contains('@'));
+            host && bare
+                && uri.query().is_none()
+                && !url.contains('#')
                 && (scheme == Some("https") || plain && scheme == Some("http"))
         });
         if !legal {
@@ -473,6 +479,16 @@ mod tests {
                 "backend",
                 json!({ "url": "https://", "token": "x" }),
                 "backend.url: \"https://\" is not",
+            ),
+            (
+                "backend",
+                json!({ "url": "https://me:pw@b", "token": "x" }),
+                "backend.url: ",
+            ),
+            (
+                "backend",
+                json!({ "url": "https://b/#x", "token": "x" }),
+                "backend.url: \"https://b/#x\" is not",
             ),
             (
                 "backend",

@@ -1,8 +1,11 @@
 //! `qod-agent`: arguments, logger, runtime and signals.
 
+use std::ffi::OsString;
+use std::io::{ErrorKind, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use log::LevelFilter;
 use qod_agent::config::{self, Config};
 use qod_agent::run;
 use qod_agent::status::{self, Form};
@@ -25,7 +28,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let (command, path) = match parse(std::env::args().skip(1)) {
+    let (command, path) = match parse(std::env::args_os().skip(1)) {
         Ok(parsed) => parsed,
         Err(error) => {
             eprintln!("qod-agent: {error}\n{USAGE}");
@@ -33,8 +36,7 @@ fn main() -> ExitCode {
         }
     };
     if let Command::Version = command {
-        println!("qod-agent {}", env!("CARGO_PKG_VERSION"));
-        return ExitCode::SUCCESS;
+        return print(concat!("qod-agent ", env!("CARGO_PKG_VERSION"), "\n"));
     }
     let config = match Config::read(&path) {
         Ok(config) => config,
@@ -44,18 +46,19 @@ fn main() -> ExitCode {
         }
     };
     let result = match command {
-        Command::Version => Ok(()),
+        Command::Version => Ok(String::new()),
         Command::Run => {
-            env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info"))
-                .init();
-            run::run(&config).map_err(|error| error.to_string())
+            start_logger();
+            run::run(&config)
+                .map(|()| String::new())
+                .map_err(|error| error.to_string())
         }
-        Command::Status(form) => status::show(&config.status, form)
-            .map(|text| print!("{text}"))
-            .map_err(|error| error.to_string()),
+        Command::Status(form) => {
+            status::show(&config.status, form).map_err(|error| error.to_string())
+        }
     };
     match result {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(text) => print(&text),
         Err(error) => {
             eprintln!("qod-agent: {error}");
             ExitCode::FAILURE
@@ -63,20 +66,39 @@ fn main() -> ExitCode {
     }
 }
 
-fn parse(mut arguments: impl Iterator<Item = String>) -> Result<(Command, PathBuf), String> {
+fn start_logger() {
+    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info"))
+        // At trace it dumps requests with their credentials.
+        .filter_module("ureq", LevelFilter::Debug)
+        .filter_module("ureq_proto", LevelFilter::Debug)
+        .init();
+}
+
+/// Whoever reads may have gone, as `head` does: that is no failure of this program's.
+fn print(text: &str) -> ExitCode {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            eprintln!("qod-agent: writing the output: {error}");
+            ExitCode::FAILURE
+        }
+        _ => ExitCode::SUCCESS,
+    }
+}
+
+fn parse(mut arguments: impl Iterator<Item = OsString>) -> Result<(Command, PathBuf), String> {
     let mut path = PathBuf::from(config::DEFAULT_PATH);
-    let mut command = match arguments.next().as_deref() {
+    let first = arguments.next().ok_or("a command is missing")?;
+    let mut command = match first.to_str() {
         Some("run") => Command::Run,
         Some("status") => Command::Status(Form::Table),
         Some("--version" | "-V") => Command::Version,
-        Some(other) => return Err(format!("{other:?} is not a command")),
-        None => return Err("a command is missing".to_owned()),
+        _ => return Err(format!("{first:?} is not a command")),
     };
     while let Some(argument) = arguments.next() {
-        match (argument.as_str(), &mut command) {
-            ("--config", _) => path = arguments.next().ok_or("--config needs a file")?.into(),
-            ("--json", Command::Status(form)) => *form = Form::Json,
-            (other, _) => return Err(format!("{other:?} is not an argument of this command")),
+        match (argument.to_str(), &mut command) {
+            (Some("--config"), _) => path = arguments.next().ok_or("--config needs a file")?.into(),
+            (Some("--json"), Command::Status(form)) => *form = Form::Json,
+            _ => return Err(format!("{argument:?} is not an argument of this command")),
         }
     }
     Ok((command, path))

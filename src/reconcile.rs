@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use qod_wire::{Counters, RejectCode, SessionState, SessionStatus};
 
-use crate::flow::Way;
+use crate::flow::{Match, Way};
 use crate::plan::{self, Verdict};
-use crate::ruleset::{CommitError, Hook, Kernel, Part, Ruleset};
+use crate::ruleset::{CommitError, Held, Hook, Kernel, Part, Ruleset};
 use crate::session::{Entry, Rejection, Session, SessionId};
 
 /// How often a refused transaction is sent again without what was refused; then sessions go one by one.
@@ -52,7 +52,7 @@ pub fn reconcile<K: Kernel>(
     };
     for _ in 0..ROUNDS {
         let now = clock();
-        let verdicts = outcome.admit(wanted, now);
+        let verdicts = outcome.admit(wanted.entries, wanted.max_sessions, now);
         let changes = plan::changes(&admitted(&verdicts), &outcome.hooks, &outcome.held, now);
         if changes.is_empty() {
             return Ok(outcome);
@@ -69,16 +69,19 @@ pub fn reconcile<K: Kernel>(
     Ok(outcome)
 }
 
-/// The last resort, when the kernel names another culprit every time: each session for itself.
+/// The last resort, when the kernel names another culprit every time: what is in force stays, and each
+/// other session goes for itself.
 fn one_by_one<K: Kernel>(
     kernel: &mut K,
     wanted: &Wanted<'_>,
     outcome: &mut Outcome,
     now: Duration,
 ) -> Result<(), K::Error> {
-    let verdicts = outcome.admit(wanted, now);
-    let mut taken: Vec<&Session> = Vec::new();
-    for session in admitted(&verdicts) {
+    let verdicts = outcome.admit(wanted.entries, wanted.max_sessions, now);
+    let (mut taken, waiting): (Vec<&Session>, Vec<&Session>) = admitted(&verdicts)
+        .into_iter()
+        .partition(|session| outcome.holds(session));
+    for session in waiting {
         taken.push(session);
         let changes = plan::changes(&taken, &outcome.hooks, &outcome.held, now);
         if let Err(error) = kernel.commit(&changes) {
@@ -117,22 +120,54 @@ impl Outcome {
     }
 
     /// Every entry as the kernel holds it now, in array order.
-    pub fn sessions(&self, wanted: &Wanted<'_>, now: Duration) -> Vec<SessionStatus> {
-        let verdicts = self.admit(wanted, now);
-        let entries = wanted.entries.iter().zip(verdicts);
-        let statuses = entries.map(|(entry, verdict)| match verdict {
-            Verdict::Admitted(session) => match self.verify(session) {
-                Ok(status) => status,
-                Err(rejection) => rejected(&entry.id, rejection),
-            },
-            Verdict::Rejected(rejection) => rejected(&entry.id, rejection),
-            Verdict::Expired => bare(&entry.id, SessionState::Expired),
-        });
+    pub fn sessions(
+        &self,
+        entries: &[Entry],
+        max_sessions: usize,
+        now: Duration,
+    ) -> Vec<SessionStatus> {
+        let verdicts = self.admit(entries, max_sessions, now);
+        let statuses = entries
+            .iter()
+            .zip(verdicts)
+            .map(|(entry, verdict)| match verdict {
+                Verdict::Admitted(session) => match self.verify(session) {
+                    Ok(status) => status,
+                    Err(rejection) => rejected(&entry.id, rejection),
+                },
+                Verdict::Rejected(rejection) => rejected(&entry.id, rejection),
+                Verdict::Expired => bare(&entry.id, SessionState::Expired),
+            });
         statuses.collect()
     }
 
-    fn admit<'a>(&self, wanted: &Wanted<'a>, now: Duration) -> Vec<Verdict<'a>> {
-        plan::admit(wanted.entries, now, wanted.max_sessions, &self.refused)
+    /// When the kernel will have ended a session of which it holds all, counted from `now`.
+    pub fn remaining(&self, session: &Session) -> Option<Duration> {
+        let elements = session
+            .matches
+            .iter()
+            .map(|matches| self.element(session, matches));
+        let remaining = elements.map(|held| Some(held?.remaining));
+        remaining.collect::<Option<Vec<_>>>()?.into_iter().min()
+    }
+
+    fn holds(&self, session: &Session) -> bool {
+        self.remaining(session).is_some()
+    }
+
+    /// The element of a session, if the kernel holds it as it should be.
+    fn element(&self, session: &Session, matches: &Match) -> Option<&Held> {
+        let held = self.held.elements.get(matches)?;
+        (held.session == session.id && held.dscp == Some(session.dscp)).then_some(held)
+    }
+
+    fn admit<'a>(
+        &self,
+        entries: &'a [Entry],
+        max_sessions: usize,
+        now: Duration,
+    ) -> Vec<Verdict<'a>> {
+        plan::admit(entries, now, max_sessions, &self.refused)
     }
 
     /// Takes what was refused out of the next round. False: there is no use in another round.
@@ -147,11 +182,14 @@ impl Outcome {
                 Part::Add(session) => {
                     self.refused.insert(session.clone(), errno.clone());
                 }
-                // Its time ended between reading and removing; what is read now is without it.
-                Part::Delete(_) => {}
-                Part::Hook(hook) => {
-                    self.hooks.remove(hook);
-                    self.trouble = Some(format!("{part}: {errno}"));
+                // Its time ended, or its device vanished, between reading and removing: what is read
+                // now is without it.
+                Part::Delete(_) | Part::DeleteHook(_) => {}
+                Part::AddHook(hook) => {
+                    // The chain's rules are refused after it, with a worse reason.
+                    if self.hooks.remove(hook) {
+                        self.trouble = Some(format!("{part}: {errno}"));
+                    }
                 }
                 Part::Structure(_) => {
                     self.trouble = Some(error.to_string());
@@ -164,35 +202,32 @@ impl Outcome {
 
     /// The session as the kernel holds it; all of it, or a rejection.
     fn verify(&self, session: &Session) -> Result<SessionStatus, Rejection> {
-        let reject = |code, message: String| Err(Rejection { code, message });
+        let reject = |code, message: &str| {
+            Err(Rejection {
+                code,
+                message: message.to_owned(),
+            })
+        };
         let mut status = bare(&session.id, SessionState::Active);
-        let mut remaining: Option<Duration> = None;
         for matches in &session.matches {
-            if !self
+            let hooked = self
                 .held
                 .hooks
                 .iter()
-                .any(|hook| self.hooks.contains(hook) && sees(hook, matches.way))
-            {
+                .any(|hook| self.hooks.contains(hook) && sees(hook, matches.way));
+            if !hooked {
                 return match &self.trouble {
-                    Some(trouble) => reject(RejectCode::Unsupported, trouble.clone()),
-                    None => reject(
-                        RejectCode::DeviceNotFound,
-                        "no port of the home is present".to_owned(),
-                    ),
+                    Some(trouble) => reject(RejectCode::Unsupported, trouble),
+                    None => reject(RejectCode::DeviceNotFound, "no port of the home is present"),
                 };
             }
-            let held = self.held.elements.get(matches);
-            let Some(held) =
-                held.filter(|e| e.session == session.id && e.dscp == Some(session.dscp))
-            else {
+            let Some(held) = self.element(session, matches) else {
                 let why = self
                     .trouble
                     .as_deref()
                     .unwrap_or("the kernel does not hold all of it");
-                return reject(RejectCode::Kernel, why.to_owned());
+                return reject(RejectCode::Kernel, why);
             };
-            remaining = Some(remaining.map_or(held.remaining, |left| left.min(held.remaining)));
             let way = match matches.way {
                 Way::Up => &mut status.upstream,
                 Way::Down => &mut status.downstream,
@@ -201,7 +236,7 @@ impl Outcome {
             sum.packets = sum.packets.saturating_add(held.counters.packets);
             sum.bytes = sum.bytes.saturating_add(held.counters.bytes);
         }
-        let remaining = session.ends.and(remaining);
+        let remaining = session.ends.and_then(|_| self.remaining(session));
         // To the millisecond, as the contract has it.
         status.expires_in = remaining.map(|left| left.as_millis() as f64 / 1000.0);
         Ok(status)
@@ -241,8 +276,8 @@ fn bare(id: &SessionId, state: SessionState) -> SessionStatus {
 mod tests {
     use super::*;
     use crate::dscp::Dscp;
-    use crate::flow::{Family, Match, Peer, PortRange, Prefix};
-    use crate::ruleset::{Changes, Held, Layout};
+    use crate::flow::{Family, Peer, PortRange, Prefix};
+    use crate::ruleset::{Changes, Layout};
     use std::convert::Infallible;
     use std::net::IpAddr;
 
@@ -264,7 +299,7 @@ mod tests {
                 .add
                 .iter()
                 .map(|element| Part::Add(element.session.clone()));
-            let hooks = changes.add_hooks.iter().cloned().map(Part::Hook);
+            let hooks = changes.add_hooks.iter().cloned().map(Part::AddHook);
             hooks.chain(adds).collect()
         }
     }
@@ -348,7 +383,7 @@ mod tests {
             max_sessions: 100,
         };
         let outcome = reconcile(kernel, &wanted, || NOW).unwrap();
-        outcome.sessions(&wanted, NOW)
+        outcome.sessions(wanted.entries, 100, NOW)
     }
 
     fn summary(sessions: &[SessionStatus]) -> Vec<(SessionState, Option<RejectCode>)> {
@@ -413,7 +448,7 @@ mod tests {
     fn a_port_that_cannot_be_hooked_costs_only_itself() {
         let gone = Hook::Up("lan2".into());
         let mut kernel = Memory {
-            refuses: vec![Part::Hook(gone.clone())],
+            refuses: vec![Part::AddHook(gone.clone())],
             ..Memory::default()
         };
         let mut all = hooks();
@@ -424,7 +459,10 @@ mod tests {
             max_sessions: 100,
         };
         let outcome = reconcile(&mut kernel, &wanted, || NOW).unwrap();
-        assert_eq!(summary(&outcome.sessions(&wanted, NOW)), [ACTIVE]);
+        assert_eq!(
+            summary(&outcome.sessions(wanted.entries, 100, NOW)),
+            [ACTIVE]
+        );
         assert_eq!(
             outcome.trouble(),
             Some("hooking into the ingress of lan2: no")
@@ -435,7 +473,7 @@ mod tests {
     fn a_way_without_hook_is_not_in_force() {
         let down = Hook::Down("lan1".into());
         let mut kernel = Memory {
-            refuses: vec![Part::Hook(down)],
+            refuses: vec![Part::AddHook(down)],
             ..Memory::default()
         };
         let sessions = run(&mut kernel, &[entry("a", 1)], &hooks());
@@ -459,10 +497,13 @@ mod tests {
         let mut outcome = reconcile(&mut kernel, &wanted, || NOW).unwrap();
         kernel.ruleset.elements.pop_first();
         outcome.refresh(kernel.observe().unwrap());
-        assert_eq!(summary(&outcome.sessions(&wanted, NOW)), [REFUSED]);
+        assert_eq!(
+            summary(&outcome.sessions(wanted.entries, 100, NOW)),
+            [REFUSED]
+        );
         let later = NOW + Duration::from_secs(60);
         assert_eq!(
-            outcome.sessions(&wanted, later)[0].state,
+            outcome.sessions(wanted.entries, 100, later)[0].state,
             SessionState::Expired
         );
     }

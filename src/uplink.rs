@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use log::Level;
 use qod_wire::{Status, Warning};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{Instant, sleep};
 
 use crate::backend::{Client, Failure, Poll, RawInstructions};
@@ -32,6 +32,8 @@ pub enum News {
 pub struct Uplink {
     config: Config,
     client: RwLock<Arc<Client>>,
+    /// A poll got through after one that did not.
+    answers_again: Notify,
 }
 
 /// What the polls so far have left.
@@ -52,6 +54,7 @@ impl Uplink {
         Ok(Arc::new(Self {
             config: config.clone(),
             client,
+            answers_again: Notify::new(),
         }))
     }
 
@@ -102,12 +105,16 @@ impl Uplink {
                 tag,
                 read_at,
             }) => {
-                known.backoff.reset();
-                known.tag = Some(tag);
-                news.send(News::Instructions(instructions, read_at))
-                    .await
-                    .ok()?;
-                Duration::ZERO
+                let known_already = known.tag.replace(tag.clone()) == Some(tag);
+                let news = news.send(News::Instructions(instructions, read_at));
+                news.await.ok()?;
+                // Nor must one that does not honour the tag.
+                if known_already && answered_early {
+                    known.backoff.next(LONGEST_WAIT)
+                } else {
+                    known.backoff.reset();
+                    Duration::ZERO
+                }
             }
             // A backend that does not hold the poll must not be asked in a circle.
             Ok(Poll::Unchanged) if answered_early => known.backoff.next(LONGEST_WAIT),
@@ -128,7 +135,11 @@ impl Uplink {
                 );
                 known.trouble = Some(text);
                 let told = match failure {
-                    Failure::Gone => News::Decommissioned,
+                    Failure::Gone => {
+                        // What is removed must come whole if the agent is taken back.
+                        known.tag = None;
+                        News::Decommissioned
+                    }
                     failure => News::Trouble(Some(warning(&failure))),
                 };
                 news.send(told).await.ok()?;
@@ -137,6 +148,7 @@ impl Uplink {
         };
         if known.trouble.take().is_some() {
             log::info!("the backend answers again");
+            self.answers_again.notify_waiters();
             news.send(News::Trouble(None)).await.ok()?;
         }
         Some(pause)
@@ -146,30 +158,34 @@ impl Uplink {
     pub async fn report(self: Arc<Self>, mut reports: watch::Receiver<Option<Arc<Status>>>) {
         let mut backoff = Backoff::default();
         while reports.changed().await.is_ok() {
+            let mut level = Level::Warn;
             loop {
                 let Some(status) = reports.borrow_and_update().clone() else {
                     break;
                 };
                 let client = self.client();
-                match blocking(move || client.report(&status)).await {
-                    Ok(()) => {
-                        backoff.reset();
-                        break;
-                    }
-                    Err(failure @ Failure::ReportRefused(_)) => {
-                        log::warn!("{failure}");
-                        break;
-                    }
-                    Err(failure) => {
-                        let pause = self.after(&failure, &mut backoff);
-                        log::warn!(
-                            "reporting: {failure}; again in {:.1} s",
-                            pause.as_secs_f64()
-                        );
-                        sleep(pause).await;
-                    }
+                let failure = match blocking(move || client.report(&status)).await {
+                    Ok(()) => break,
+                    Err(failure) => failure,
+                };
+                if let Failure::ReportRefused(_) = failure {
+                    log::warn!("{failure}");
+                    break;
+                }
+                let pause = self.after(&failure, &mut backoff);
+                log::log!(
+                    level,
+                    "reporting: {failure}; again in {:.1} s",
+                    pause.as_secs_f64()
+                );
+                level = Level::Debug;
+                // An application waits for the report: it goes out as soon as the polls get through.
+                tokio::select! {
+                    () = sleep(pause) => {}
+                    () = self.answers_again.notified() => {}
                 }
             }
+            backoff.reset();
         }
     }
 
@@ -199,10 +215,7 @@ fn warning(failure: &Failure) -> Warning {
             "BACKEND_UNREACHABLE"
         }
     };
-    Warning {
-        code: code.to_owned(),
-        message: failure.to_string(),
-    }
+    Warning::new(code, failure)
 }
 
 /// Runs a blocking call on a thread.

@@ -3,7 +3,6 @@
 use qod_wire::{QueueMode, Warning};
 
 use super::Agent;
-use super::report::warning;
 use crate::queue::{Root, Shaper};
 
 impl Agent {
@@ -11,11 +10,11 @@ impl Agent {
     pub(super) async fn enqueue(&mut self) {
         let trouble = self.try_enqueue().await;
         if let Some(trouble) = &trouble
-            && self.queue_trouble.as_ref() != Some(trouble)
+            && self.troubles.queues.as_ref() != Some(trouble)
         {
             log::warn!("{}", trouble.message);
         }
-        self.queue_trouble = trouble;
+        self.troubles.queues = trouble;
     }
 
     async fn try_enqueue(&mut self) -> Option<Warning> {
@@ -41,13 +40,13 @@ impl Agent {
                     "{} has a root qdisc of somebody else's, {kind}: it is kept, and sessions have no queue",
                     wan.name
                 );
-                Some(warning("FOREIGN_QDISC", &message))
+                Some(Warning::new("FOREIGN_QDISC", message))
             }
-            Ok(Some(Root::Unsupported)) => Some(warning(
+            Ok(Some(Root::Unsupported)) => Some(Warning::new(
                 "NO_QUEUE",
-                &"this kernel has no HTB (kmod-sched-core on OpenWrt)",
+                "this kernel has no HTB (kmod-sched-core on OpenWrt)",
             )),
-            Err(error) => Some(warning("NO_QUEUE", &error)),
+            Err(error) => Some(Warning::new("NO_QUEUE", error)),
         }
     }
 

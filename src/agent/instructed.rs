@@ -7,7 +7,7 @@ use qod_wire::{Link, QueueMode};
 
 use crate::backend::RawInstructions;
 use crate::config::Config;
-use crate::reconcile::Wanted;
+use crate::reconcile::{Outcome, Wanted};
 use crate::ruleset::Hook;
 use crate::session::{self, Entry};
 
@@ -18,13 +18,13 @@ pub(super) struct Instructed {
     pub(super) link: Link,
     pub(super) queues: QueueMode,
     /// What is wrong with sessions that have no usable id.
-    pub(super) nameless: Vec<String>,
+    pub(super) nameless: Option<String>,
 }
 
 impl Instructed {
     pub(super) fn read(raw: RawInstructions, read_at: Duration, config: &Config) -> Self {
         let (entries, nameless) = session::read(&raw.sessions, read_at);
-        for what in &nameless {
+        if let Some(what) = &nameless {
             log::warn!("{what}");
         }
         let link = raw.link.unwrap_or_default();
@@ -45,6 +45,22 @@ impl Instructed {
             entries: &self.entries,
             hooks,
             max_sessions: config.max_sessions,
+        }
+    }
+
+    /// Takes over the ends that the kernel holds where they come first. Within the tolerance an element in
+    /// force is left alone, and when it ends its session has ended, not vanished.
+    pub(super) fn adopt_ends(&mut self, outcome: &Outcome, now: Duration) {
+        for entry in &mut self.entries {
+            let Ok(session) = &mut entry.session else {
+                continue;
+            };
+            let Some(end) = session.ends.filter(|end| *end > now) else {
+                continue;
+            };
+            if let Some(remaining) = outcome.remaining(session) {
+                session.ends = Some(end.min(now + remaining));
+            }
         }
     }
 

@@ -6,30 +6,31 @@ mod instructed;
 mod report;
 
 use std::collections::BTreeSet;
-use std::future::Future;
+use std::future::{Future, pending};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use qod_wire::{QueueMode, SessionState, SessionStatus, Status, Warning};
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep_until};
 
 use crate::clock;
 use crate::config::Config;
 use crate::link::{self, Links, Snapshot, Watch};
 use crate::nft::Nft;
+use crate::plan;
 use crate::queue::Queues;
 use crate::reconcile::{self, Outcome};
 use crate::ruleset::{Hook, Kernel};
 use crate::status::{Identity, Request};
 use crate::uplink::News;
 use instructed::Instructed;
-use report::{states, warning};
+use report::{SessionSummary, states};
 
 /// Changes are gathered: the first is made at once, then at most one transaction in this time.
 const PACE: Duration = Duration::from_millis(100);
-/// How often what is rejected is tried again, and the queues looked at.
+/// How often what went wrong, or is rejected, is tried again.
 const RETRY: Duration = Duration::from_secs(30);
 /// Behind a session's end, by when the kernel has removed its elements.
 const MARGIN: Duration = Duration::from_millis(20);
@@ -57,26 +58,63 @@ pub struct Agent {
     config: Config,
     nft: Nft,
     links: Links,
-    watch: Watch,
+    /// None: it broke, and is opened anew with the next retry.
+    watch: Option<Watch>,
     queues: Queues,
     identity: Identity,
     reports: watch::Sender<Option<Arc<Status>>>,
 
     snapshot: Snapshot,
+    /// Heard, and not yet applied.
+    next: Option<Instructed>,
+    /// Applied: what reports speak of.
     instructed: Option<Instructed>,
-    decommissioned: bool,
+    /// Everything of the agent's is to be removed, or has been.
+    decommissioned: Option<Removal>,
     outcome: Option<Outcome>,
     /// As last read back.
     sessions: Vec<SessionStatus>,
-
-    poll_trouble: Option<Warning>,
-    trouble: Option<Warning>,
-    queue_trouble: Option<Warning>,
+    /// What the backend was last told of them.
+    reported: Vec<SessionSummary>,
+    troubles: Troubles,
 
     pending: Pending,
     /// No round before this time.
     earliest: Instant,
+    /// When what went wrong is tried again.
+    retry: Instant,
     next_report: Instant,
+    /// When the ruleset was last looked at.
+    looked: Instant,
+}
+
+/// How far a removal of everything has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Removal {
+    Pending,
+    Done,
+}
+
+/// What an engineer should know, by where it comes from.
+#[derive(Default)]
+struct Troubles {
+    poll: Option<Warning>,
+    links: Option<Warning>,
+    ruleset: Option<Warning>,
+    queues: Option<Warning>,
+}
+
+impl Troubles {
+    fn all(&self) -> impl Iterator<Item = &Warning> {
+        [&self.poll, &self.links, &self.ruleset, &self.queues]
+            .into_iter()
+            .flatten()
+    }
+
+    /// Whether the agent itself can try something again.
+    fn retryable(&self) -> bool {
+        self.links.is_some() || self.ruleset.is_some() || self.queues.is_some()
+    }
 }
 
 /// What is to be done in the next round.
@@ -93,6 +131,13 @@ struct Pending {
 }
 
 impl Pending {
+    const ALL: Self = Self {
+        links: true,
+        ruleset: true,
+        queues: true,
+        report: true,
+    };
+
     fn any(self) -> bool {
         self.links || self.ruleset || self.queues || self.report
     }
@@ -116,24 +161,25 @@ impl Agent {
             config,
             nft,
             links,
-            watch,
+            watch: Some(watch),
             queues,
             identity,
             reports,
             snapshot: Snapshot::default(),
+            next: None,
             instructed: None,
-            decommissioned: false,
+            decommissioned: None,
             outcome: None,
             sessions: Vec::new(),
-            poll_trouble: None,
-            trouble: None,
-            queue_trouble: None,
+            reported: Vec::new(),
+            troubles: Troubles::default(),
             pending: Pending {
                 links: true,
-                queues: true,
                 ..Pending::default()
             },
             earliest: now,
+            retry: now + RETRY,
+            looked: now,
         }
     }
 
@@ -153,10 +199,10 @@ impl Agent {
             tokio::select! {
                 () = &mut stop => return,
                 news = news.recv() => match news {
-                    Some(news) => self.hear(news).await,
+                    Some(news) => self.hear(news),
                     None => return,
                 },
-                changed = self.watch.changed() => self.changed(changed).await,
+                result = changed(&mut self.watch) => self.links_changed(result),
                 Some(request) = requests.recv() => {
                     self.refresh();
                     // Whoever asked may have gone; then nobody needs the answer.
@@ -167,102 +213,100 @@ impl Agent {
         }
     }
 
-    async fn hear(&mut self, news: News) {
+    fn hear(&mut self, news: News) {
         match news {
             News::Instructions(raw, read_at) => {
-                self.decommissioned = false;
-                self.instructed = Some(Instructed::read(raw, read_at, &self.config));
+                self.decommissioned = None;
+                self.next = Some(Instructed::read(raw, read_at, &self.config));
                 let links = self.pending.links;
                 self.pending = Pending {
                     links,
-                    ruleset: true,
-                    queues: true,
-                    report: true,
+                    ..Pending::ALL
                 };
             }
             News::Trouble(trouble) => {
                 let code = |trouble: &Option<Warning>| trouble.as_ref().map(|t| t.code.clone());
-                self.pending.report |= code(&self.poll_trouble) != code(&trouble);
-                self.poll_trouble = trouble;
+                self.pending.report |= code(&self.troubles.poll) != code(&trouble);
+                self.troubles.poll = trouble;
             }
-            News::Decommissioned => self.decommission().await,
+            News::Decommissioned => {
+                self.next = None;
+                self.decommissioned = Some(Removal::Pending);
+                self.pending.ruleset = true;
+            }
         }
     }
 
-    async fn changed(&mut self, result: Result<(), link::Error>) {
+    fn links_changed(&mut self, result: Result<(), link::Error>) {
         self.pending.links = true;
-        let Err(error) = result else { return };
-        log::error!("{error}; listening anew");
-        match Watch::new() {
-            Ok(watch) => self.watch = watch,
-            // What keeps it from being opened may pass; until then, not in a circle.
-            Err(_) => sleep(RETRY).await,
-        }
-    }
-
-    /// Removes everything that is the agent's.
-    async fn decommission(&mut self) {
-        if !self.decommissioned {
-            log::warn!("decommissioned: removing all marks and queues");
-        }
-        self.decommissioned = true;
-        self.instructed = None;
-        self.outcome = None;
-        self.sessions.clear();
-        if let Err(error) = self.nft.clear() {
-            log::error!("removing the table: {error}");
-        }
-        if let Err(error) = self.queues.remove_all().await {
-            log::error!("removing the queues: {error}");
+        if let Err(error) = result {
+            log::error!("{error}");
+            self.watch = None;
+            self.troubles.links = Some(Warning::new("KERNEL", error));
         }
     }
 
     /// When something is to be done though nothing happens.
     fn wake(&self) -> Instant {
-        let mut wake = self.next_report;
         if self.pending.any() {
-            wake = wake.min(self.earliest);
+            return self.earliest;
         }
+        // Leases are renewed long before they end, however rare reports are.
+        let mut wake = self.next_report.min(self.looked + plan::LEASE / 4);
         let now = clock::now();
         // A session that ended within the margin is still to be looked at.
         let since = now.saturating_sub(MARGIN);
         if let Some(end) = self.instructed.as_ref().and_then(|i| i.next_end(since)) {
             wake = wake.min(Instant::now() + (end + MARGIN).saturating_sub(now));
         }
-        if self.is_troubled() {
-            wake = wake.min(self.earliest + RETRY);
+        if self.wants_retry() {
+            wake = wake.min(self.retry);
         }
         wake
     }
 
-    fn is_troubled(&self) -> bool {
+    fn wants_retry(&self) -> bool {
         let rejected = |s: &SessionStatus| s.state == SessionState::Rejected;
-        self.trouble.is_some() || self.queue_trouble.is_some() || self.sessions.iter().any(rejected)
+        self.troubles.retryable()
+            || self.decommissioned == Some(Removal::Pending)
+            || self.sessions.iter().any(rejected)
     }
 
     fn tick(&mut self) {
         let now = Instant::now();
         self.pending.ruleset = true;
         self.pending.report |= now >= self.next_report;
-        self.pending.queues |= self.is_troubled() && now >= self.earliest + RETRY;
+        if self.wants_retry() && now >= self.retry {
+            self.retry = now + RETRY;
+            self.pending.queues = true;
+            self.pending.links |= self.troubles.links.is_some();
+        }
     }
 
     /// One round: look, change, read back, report.
     async fn round(&mut self) {
         let mut pending = std::mem::take(&mut self.pending);
+        self.earliest = Instant::now() + PACE;
+        if self.decommissioned.is_some() {
+            self.remove().await;
+            return;
+        }
         if pending.links && self.look().await {
             pending.ruleset = true;
             pending.queues = true;
         }
-        let before = states(&self.sessions);
+        if let Some(next) = self.next.take() {
+            self.instructed = Some(next);
+        }
         if pending.ruleset {
             self.reconcile();
         }
         self.earliest = Instant::now() + PACE;
-        if pending.queues && !self.decommissioned {
+        // What an earlier run left there stays as it is until the backend has spoken.
+        if pending.queues && self.instructed.is_some() {
             self.enqueue().await;
         }
-        if pending.report || before != states(&self.sessions) {
+        if pending.report || self.reported != states(&self.sessions) {
             if !pending.ruleset {
                 self.refresh();
             }
@@ -270,16 +314,48 @@ impl Agent {
         }
     }
 
+    /// Removes everything that is the agent's.
+    async fn remove(&mut self) {
+        if self.decommissioned == Some(Removal::Done) {
+            return;
+        }
+        log::warn!("decommissioned: removing all marks and queues");
+        self.instructed = None;
+        self.outcome = None;
+        self.sessions.clear();
+        self.troubles = Troubles {
+            poll: self.troubles.poll.take(),
+            ..Troubles::default()
+        };
+        let table = self.nft.clear();
+        let queues = self.queues.remove_all().await;
+        if let Err(error) = &table {
+            log::error!("removing the table: {error}");
+        }
+        if let Err(error) = &queues {
+            log::error!("removing the queues: {error}");
+        }
+        if table.is_ok() && queues.is_ok() {
+            self.decommissioned = Some(Removal::Done);
+        }
+    }
+
     /// Whether ports or the WAN device are not as before.
     async fn look(&mut self) -> bool {
+        if self.watch.is_none() {
+            self.watch = Watch::new().ok();
+        }
         let snapshot = match self.links.snapshot().await {
             Ok(snapshot) => snapshot,
             Err(error) => {
                 log::error!("{error}");
-                self.trouble = Some(warning("KERNEL", &error));
+                self.troubles.links = Some(Warning::new("KERNEL", error));
                 return false;
             }
         };
+        if self.watch.is_some() {
+            self.troubles.links = None;
+        }
         for device in &snapshot.missing {
             if !self.snapshot.missing.contains(device) {
                 log::warn!("there is no device {device} yet; waiting for it");
@@ -291,26 +367,32 @@ impl Agent {
     }
 
     fn reconcile(&mut self) {
+        self.looked = Instant::now();
         let hooks = self.hooks();
-        let Some(instructed) = &self.instructed else {
+        let Some(instructed) = &mut self.instructed else {
             return;
         };
         let wanted = instructed.wanted(&hooks, &self.config);
         let trouble = match reconcile::reconcile(&mut self.nft, &wanted, clock::now) {
             Ok(outcome) => {
-                self.sessions = outcome.sessions(&wanted, clock::now());
-                let trouble = outcome.trouble().map(|trouble| warning("KERNEL", &trouble));
+                let now = clock::now();
+                instructed.adopt_ends(&outcome, now);
+                self.sessions =
+                    outcome.sessions(&instructed.entries, self.config.max_sessions, now);
+                let trouble = outcome
+                    .trouble()
+                    .map(|trouble| Warning::new("KERNEL", trouble));
                 self.outcome = Some(outcome);
                 trouble
             }
-            Err(error) => Some(warning("KERNEL", &error)),
+            Err(error) => Some(Warning::new("KERNEL", error)),
         };
         if let Some(trouble) = &trouble
-            && self.trouble.as_ref() != Some(trouble)
+            && self.troubles.ruleset.as_ref() != Some(trouble)
         {
             log::error!("{}", trouble.message);
         }
-        self.trouble = trouble;
+        self.troubles.ruleset = trouble;
     }
 
     /// Where packets are to meet the table: both sides of every LAN port, and the WAN's egress where
@@ -324,5 +406,13 @@ impl Agent {
             hooks.insert(Hook::Out(wan.name.clone()));
         }
         hooks
+    }
+}
+
+/// The next event of the links; never, while nobody listens to them.
+async fn changed(watch: &mut Option<Watch>) -> Result<(), link::Error> {
+    match watch {
+        Some(watch) => watch.changed().await,
+        None => pending().await,
     }
 }

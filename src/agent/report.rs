@@ -1,6 +1,5 @@
 //! What the agent says of itself: to the backend, and to whoever asks at the status address.
 
-use std::fmt::Display;
 use std::sync::Arc;
 
 use qod_wire::{RejectCode, SessionState, SessionStatus, Status, WanStatus, Warning};
@@ -15,6 +14,7 @@ impl Agent {
     /// Hands a report to the task that sends it.
     pub(super) async fn report(&mut self) {
         self.next_report = Instant::now() + self.config.report_interval;
+        self.reported = states(&self.sessions);
         let status = Arc::new(self.status().await);
         // The reporting task ends with the agent, so somebody listens.
         let _ = self.reports.send(Some(status));
@@ -49,15 +49,15 @@ impl Agent {
 
     /// Reads the kernel again: counters move by themselves.
     pub(super) fn refresh(&mut self) {
-        let hooks = self.hooks();
         let (Some(instructed), Some(outcome)) = (&self.instructed, &mut self.outcome) else {
             return;
         };
         match self.nft.observe() {
             Ok(held) => outcome.refresh(held),
-            Err(error) => self.trouble = Some(warning("KERNEL", &error)),
+            Err(error) => self.troubles.ruleset = Some(Warning::new("KERNEL", error)),
         }
-        self.sessions = outcome.sessions(&instructed.wanted(&hooks, &self.config), clock::now());
+        let most = self.config.max_sessions;
+        self.sessions = outcome.sessions(&instructed.entries, most, clock::now());
     }
 
     fn wan(&self) -> Option<WanStatus> {
@@ -73,34 +73,24 @@ impl Agent {
     }
 
     fn warnings(&self) -> Vec<Warning> {
-        let troubles = [&self.poll_trouble, &self.trouble, &self.queue_trouble];
-        let mut warnings: Vec<Warning> = troubles.into_iter().flatten().cloned().collect();
+        let mut warnings: Vec<Warning> = self.troubles.all().cloned().collect();
         for device in &self.snapshot.missing {
             let is_wan = self.config.wan.as_ref() == Some(device);
             let code = if is_wan { "NO_WAN" } else { "NO_LAN" };
-            warnings.push(warning(code, &format!("there is no device {device}")));
+            warnings.push(Warning::new(code, format!("there is no device {device}")));
         }
-        if let Some(instructed) = &self.instructed {
-            let nameless = instructed.nameless.iter();
-            warnings.extend(nameless.map(|what| warning("BAD_INSTRUCTIONS", what)));
-        }
+        let nameless = self.instructed.as_ref().and_then(|i| i.nameless.as_ref());
+        warnings.extend(nameless.map(|what| Warning::new("BAD_INSTRUCTIONS", what)));
         warnings
     }
 }
 
 /// What a backend is told at once when it changes.
-pub(super) fn states(
-    sessions: &[SessionStatus],
-) -> Vec<(String, SessionState, Option<RejectCode>)> {
+pub(super) type SessionSummary = (String, SessionState, Option<RejectCode>);
+
+pub(super) fn states(sessions: &[SessionStatus]) -> Vec<SessionSummary> {
     sessions
         .iter()
         .map(|s| (s.session_id.clone(), s.state, s.code))
         .collect()
-}
-
-pub(super) fn warning(code: &str, message: &dyn Display) -> Warning {
-    Warning {
-        code: code.to_owned(),
-        message: message.to_string(),
-    }
 }

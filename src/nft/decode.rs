@@ -116,13 +116,11 @@ impl<'a> RawElement<'a> {
         Ok(element)
     }
 
-    /// The element as the agent understands it.
+    /// The element as the agent understands it; none, if no agent of this layout writes such a one.
     ///
     /// Bytes are those of the IP layer.
-    pub(super) fn held(&self, map: Map) -> Result<(Match, Held), Error> {
-        let matches = map
-            .decode(self.key, self.key_end)
-            .ok_or(Error::Foreign(map.name()))?;
+    pub(super) fn held(&self, map: Map) -> Option<(Match, Held)> {
+        let matches = map.decode(self.key, self.key_end)?;
         let mut counters = self.counters;
         if matches.way == crate::flow::Way::Down {
             let headers = counters.packets.saturating_mul(ETHERNET_HEADER);
@@ -134,7 +132,7 @@ impl<'a> RawElement<'a> {
             remaining: Duration::from_millis(self.expiration_millis.unwrap_or(u64::MAX)),
             counters,
         };
-        Ok((matches, held))
+        Some((matches, held))
     }
 }
 

@@ -10,19 +10,20 @@ mod message;
 mod socket;
 mod sys;
 mod table;
+mod transaction;
 
 use std::collections::HashMap;
 use std::fmt;
 
-use nftnl::{Batch, MsgType, ProtoFamily};
+use nftnl::{Batch, ProtoFamily};
 use nix::errno::Errno;
 
-use crate::flow::{Family, Way};
-use crate::ruleset::{Changes, CommitError, Element, Kernel, Layout, Part, Ruleset};
+use crate::flow::Family;
+use crate::ruleset::{Changes, CommitError, Kernel, Layout, Part, Ruleset};
 use map::Map;
-use message::{Message, SetElement, Value};
 use socket::{DumpEnd, Socket};
 pub use table::MarkBits;
+use transaction::Step;
 
 /// The agent's table.
 const TABLE: &str = "qod";
@@ -44,8 +45,6 @@ pub enum Error {
     Refused(Errno),
     /// An answer is not what the kernel writes.
     Malformed(&'static str),
-    /// A map of the agent's holds a key that no agent of this layout writes.
-    Foreign(&'static str),
     /// The ruleset changed under each of several dumps.
     Unsteady,
 }
@@ -64,10 +63,6 @@ impl fmt::Display for Error {
             Self::Refused(Errno::EINVAL) => write!(f, "{NO_NF_TABLES}"),
             Self::Refused(errno) => write!(f, "reading back table {TABLE}: {}", errno.desc()),
             Self::Malformed(what) => write!(f, "reading an answer of nf_tables: {what} is cut off"),
-            Self::Foreign(map) => write!(
-                f,
-                "map {map} of table {TABLE} holds a key of somebody else's"
-            ),
             Self::Unsteady => write!(f, "reading back table {TABLE}: it changed each time"),
         }
     }
@@ -108,7 +103,7 @@ impl Nft {
             })?;
         ruleset.layout = match comment {
             None => return Ok(Some(ruleset)),
-            Some(comment) if comment == table::LAYOUT => Layout::Current,
+            Some(comment) if comment == table::layout(self.bits) => Layout::Current,
             Some(comment) => {
                 ruleset.layout = Layout::Other(comment);
                 return Ok(Some(ruleset));
@@ -129,8 +124,13 @@ impl Nft {
         }
         for map in Map::all() {
             ends.push(self.dump(map.name(), |element| {
-                let (matches, held) = element.held(map)?;
-                ruleset.elements.insert(matches, held);
+                // What this agent would never write cannot be read either; it is left alone.
+                match element.held(map) {
+                    Some((matches, held)) => {
+                        ruleset.elements.insert(matches, held);
+                    }
+                    None => log::warn!("map {} holds an element of somebody else's", map.name()),
+                }
                 Ok(())
             })?);
         }
@@ -180,24 +180,13 @@ impl Kernel for Nft {
     }
 
     fn commit(&mut self, changes: &Changes) -> Result<(), CommitError> {
-        self.transact(self.messages(changes))
+        self.transact(transaction::steps(changes, self.bits))
     }
 
     fn clear(&mut self) -> Result<(), CommitError> {
-        let table = || Message::Table {
-            comment: String::new(),
-        };
-        let what = || Part::Structure(format!("removing table {TABLE}"));
-        // Added first, so that removing it succeeds whether or not it is there.
-        self.transact(vec![
-            (MsgType::Add, table(), what()),
-            (MsgType::Del, table(), what()),
-        ])
+        self.transact(transaction::clear())
     }
 }
-
-/// A message of a transaction, and what errors call it.
-type Step = (MsgType, Message, Part);
 
 impl Nft {
     fn transact(&mut self, steps: Vec<Step>) -> Result<(), CommitError> {
@@ -226,153 +215,5 @@ impl Nft {
         Err(CommitError::Refused(
             refused.into_iter().map(named).collect(),
         ))
-    }
-
-    fn messages(&self, changes: &Changes) -> Vec<Step> {
-        let mut steps = Vec::new();
-        let structure = |verb, message: Message| {
-            let part = Part::Structure(describe(verb, &message));
-            (verb, message, part)
-        };
-        if changes.replace {
-            steps.push(structure(
-                MsgType::Del,
-                Message::Table {
-                    comment: String::new(),
-                },
-            ));
-        }
-        if changes.create {
-            let messages = table::create(self.bits);
-            steps.extend(
-                messages
-                    .into_iter()
-                    .map(|message| structure(MsgType::Add, message)),
-            );
-        }
-        for dscp in &changes.add_dscps {
-            let messages = table::add_dscp(*dscp, self.bits);
-            steps.extend(
-                messages
-                    .into_iter()
-                    .map(|message| structure(MsgType::Add, message)),
-            );
-        }
-        // Removals first: what takes their place may overlap them.
-        for (matches, session) in &changes.delete {
-            let map = Map::of(matches);
-            let elements = vec![key_of(map, matches)];
-            let message = Message::Elements {
-                set: map.name(),
-                elements,
-            };
-            steps.push((MsgType::Del, message, Part::Delete(session.clone())));
-        }
-        steps.extend(additions(&changes.add));
-        for (verb, devices) in [
-            (MsgType::Add, &changes.add_devices),
-            (MsgType::Del, &changes.delete_devices),
-        ] {
-            for device in devices {
-                let element = SetElement {
-                    key: map::octets(*device),
-                    ..SetElement::default()
-                };
-                let set = map::devices(Family::of(*device));
-                steps.push(structure(
-                    verb,
-                    Message::Elements {
-                        set,
-                        elements: vec![element],
-                    },
-                ));
-            }
-        }
-        for hook in &changes.delete_hooks {
-            steps.push(structure(MsgType::Del, table::delete_hook(hook)));
-        }
-        for hook in &changes.add_hooks {
-            let messages = table::add_hook(hook, self.bits);
-            steps.extend(
-                messages
-                    .into_iter()
-                    .map(|message| structure(MsgType::Add, message)),
-            );
-        }
-        steps
-    }
-}
-
-/// One message per session and map.
-fn additions(elements: &[Element]) -> Vec<Step> {
-    let mut steps: Vec<Step> = Vec::new();
-    for session in elements.chunk_by(|a, b| a.session == b.session) {
-        for map in Map::all() {
-            let mut mine = session
-                .iter()
-                .filter(|e| Map::of(&e.matches) == map)
-                .peekable();
-            let Some(first) = mine.peek() else { continue };
-            let part = Part::Add(first.session.clone());
-            let elements = mine.map(|element| set_element(map, element)).collect();
-            steps.push((
-                MsgType::Add,
-                Message::Elements {
-                    set: map.name(),
-                    elements,
-                },
-                part,
-            ));
-        }
-    }
-    steps
-}
-
-fn key_of(map: Map, matches: &crate::flow::Match) -> SetElement {
-    let (key, end) = map::encode(matches);
-    let key_end = (map.kind != map::Kind::Whole).then_some(end);
-    SetElement {
-        key,
-        key_end,
-        ..SetElement::default()
-    }
-}
-
-fn set_element(map: Map, element: &Element) -> SetElement {
-    let mut counters = element.counters;
-    if element.matches.way == Way::Down {
-        // What reading takes off is put back on.
-        counters.bytes += counters.packets * decode::ETHERNET_HEADER;
-    }
-    let chain = table::DscpChain::name(element.dscp);
-    let millis = u64::try_from(element.timeout.as_millis()).unwrap_or(u64::MAX);
-    SetElement {
-        value: Some(Value::Verdict(expr::Verdict::Goto(chain))),
-        // Zero would mean for ever.
-        timeout_millis: Some(millis.max(1)),
-        counters: Some(counters),
-        comment: Some(element.session.to_string()),
-        ..key_of(map, &element.matches)
-    }
-}
-
-fn describe(verb: MsgType, message: &Message) -> String {
-    let verb = match verb {
-        MsgType::Add => "adding",
-        MsgType::Del => "removing",
-    };
-    match message {
-        Message::Table { .. } => format!("{verb} table netdev {TABLE}"),
-        Message::Set(set) => format!("{verb} set {}", set.name),
-        Message::Chain { name, hook: None } => format!("{verb} chain {name}"),
-        Message::Chain {
-            name,
-            hook: Some(hook),
-        } => {
-            let place = if hook.egress { "egress" } else { "ingress" };
-            format!("{verb} chain {name} at the {place} of {}", hook.device)
-        }
-        Message::Rule { chain, .. } => format!("{verb} a rule of chain {chain}"),
-        Message::Elements { set, .. } => format!("{verb} elements of {set}"),
     }
 }

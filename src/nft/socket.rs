@@ -21,6 +21,9 @@ const BUFFER: usize = 64 * 1024;
 /// Room for the errors of a transaction that fails in each of its messages.
 const RECEIVE_BUFFER: usize = 4 * 1024 * 1024;
 
+/// Transactions count from 1, so that no late answer to one is taken for an answer to a request.
+const FIRST_SEQUENCE: u32 = 1 << 31;
+
 const NLMSG_ERROR: u16 = 2;
 const NLMSG_DONE: u16 = 3;
 const NLM_F_REQUEST: u16 = 0x1;
@@ -56,7 +59,7 @@ impl Socket {
         let _ = socket::setsockopt(&fd, sockopt::RcvBufForce, &RECEIVE_BUFFER);
         Ok(Self {
             fd,
-            sequence: 0,
+            sequence: FIRST_SEQUENCE,
             buffer: vec![0; BUFFER],
         })
     }
@@ -74,6 +77,7 @@ impl Socket {
         socket::sendmsg::<NetlinkAddr>(fd, &slices, &[], MsgFlags::empty(), None)
             .map_err(Error::Send)?;
         let mut refused = Vec::new();
+        let mut overrun = false;
         loop {
             match self.receive() {
                 Ok(length) => {
@@ -86,9 +90,12 @@ impl Socket {
                         }
                     }
                 }
+                Err(Errno::EAGAIN) if overrun && refused.is_empty() => {
+                    return Err(Error::Receive(Errno::ENOBUFS));
+                }
                 Err(Errno::EAGAIN) => return Ok(refused),
-                // More errors than room: those that were read suffice to go on.
-                Err(Errno::ENOBUFS) if !refused.is_empty() => {}
+                // More errors than room: the kernel says so first, and what there was room for follows.
+                Err(Errno::ENOBUFS) => overrun = true,
                 Err(errno) => return Err(Error::Receive(errno)),
             }
         }

@@ -10,32 +10,21 @@ use serde_json::value::RawValue;
 use super::parse::parse;
 use super::{Entry, Rejection, SessionId};
 
-/// Reads the sessions of the instructions, each for itself.
+/// Reads the sessions, each for itself.
 ///
-/// `read_at` is the boot time at which the instructions were read. An entry without a usable id cannot be
-/// reported and is returned as a text in the second list.
-pub fn read(raw: &[Box<RawValue>], read_at: Duration) -> (Vec<Entry>, Vec<String>) {
-    #[derive(Deserialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Id {
-        session_id: String,
-    }
-
+/// `read_at` is the boot time at which the instructions were read. Entries without a usable id cannot be
+/// reported; a text says how many there are, and what is wrong with the first.
+pub fn read(raw: &[Box<RawValue>], read_at: Duration) -> (Vec<Entry>, Option<String>) {
     let mut seen = HashSet::new();
     let mut entries = Vec::with_capacity(raw.len());
-    let mut nameless = Vec::new();
+    let mut nameless: Option<(usize, String)> = None;
     for (index, raw) in raw.iter().enumerate() {
-        let id: SessionId = match serde_json::from_str::<Id>(raw.get()) {
-            Ok(id) if qod_wire::is_session_id(&id.session_id) => id.session_id.into(),
-            Ok(id) => {
-                let start: String = id.session_id.chars().take(80).collect();
-                nameless.push(format!(
-                    "session {index} has an illegal sessionId {start:?}"
-                ));
-                continue;
-            }
-            Err(error) => {
-                nameless.push(format!("session {index} has no usable sessionId: {error}"));
+        let id = match read_id(raw) {
+            Ok(id) => id,
+            Err(why) => {
+                let (count, _) =
+                    nameless.get_or_insert_with(|| (0, format!("session {index} {why}")));
+                *count += 1;
                 continue;
             }
         };
@@ -49,5 +38,25 @@ pub fn read(raw: &[Box<RawValue>], read_at: Duration) -> (Vec<Entry>, Vec<String
         };
         entries.push(Entry { id, session });
     }
+    let nameless = nameless.map(|(count, first)| match count {
+        1 => first,
+        count => format!("{first}; so it is with {} more", count - 1),
+    });
     (entries, nameless)
+}
+
+fn read_id(raw: &RawValue) -> Result<SessionId, String> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Id {
+        session_id: String,
+    }
+    match serde_json::from_str::<Id>(raw.get()) {
+        Ok(id) if qod_wire::is_session_id(&id.session_id) => Ok(id.session_id.into()),
+        Ok(id) => {
+            let start: String = id.session_id.chars().take(80).collect();
+            Err(format!("has an illegal sessionId, {start:?}"))
+        }
+        Err(error) => Err(format!("has no usable sessionId: {error}")),
+    }
 }

@@ -18,6 +18,8 @@ use crate::config::StatusServer;
 const CLIENTS: usize = 8;
 /// Longest request line with headers, in bytes.
 const LONGEST_HEAD: usize = 8 * 1024;
+/// For a client to say what it wants: one that does not keeps a place from others.
+const HEAD_PATIENCE: Duration = Duration::from_secs(1);
 /// For the whole exchange.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -80,7 +82,7 @@ async fn exchange(
     token: Option<&str>,
     agent: &mpsc::Sender<Request>,
 ) -> io::Result<()> {
-    let head = read_head(&mut stream).await?;
+    let head = timeout(HEAD_PATIENCE, read_head(&mut stream)).await??;
     let (status, body) = match decide(&head, token) {
         Decision::Refuse(status) => (status, None),
         Decision::Answer => match ask(agent).await {
@@ -108,10 +110,14 @@ async fn ask(agent: &mpsc::Sender<Request>) -> Option<Vec<u8>> {
 /// Reads to the empty line; what is longer, or ends before it, is cut there and will not parse.
 async fn read_head(stream: &mut TcpStream) -> io::Result<Vec<u8>> {
     let mut head = Vec::with_capacity(1024);
-    while head.len() < LONGEST_HEAD && !head.windows(4).any(|end| end == b"\r\n\r\n") {
-        if stream.read_buf(&mut head).await? == 0 {
+    let mut scanned = 0;
+    while head.len() < LONGEST_HEAD && stream.read_buf(&mut head).await? > 0 {
+        let new = head.get(scanned..).unwrap_or_default();
+        if new.windows(4).any(|end| end == b"\r\n\r\n") {
             break;
         }
+        // The end may begin in what is here already.
+        scanned = head.len().saturating_sub(3);
     }
     Ok(head)
 }

@@ -118,7 +118,7 @@ fn bring(nft: &mut Nft, entries: &[Entry]) -> Duration {
     let start = Instant::now();
     let outcome = reconcile(nft, &wanted, || NOW).unwrap();
     let time = start.elapsed();
-    for session in outcome.sessions(&wanted, NOW) {
+    for session in outcome.sessions(wanted.entries, wanted.max_sessions, NOW) {
         assert_eq!(session.state, SessionState::Active, "{session:?}");
     }
     time

@@ -1,6 +1,12 @@
 //! What the backend wants: answer to `GET /agent/v1/agents/{agentId}/instructions`.
 
-use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::marker::PhantomData;
+
+use serde::de::{Error, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
+
+use crate::MAX_SESSIONS;
 
 /// The complete desired state of one agent.
 ///
@@ -17,8 +23,44 @@ pub struct Instructions<S = Session> {
     /// The operator's switch for queueing. Absent: what the agent's own configuration says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub queues: Option<QueueMode>,
-    /// All sessions, oldest first: where two flows overlap, the earlier one holds.
+    /// All sessions, oldest first: where two flows overlap, the earlier one holds. At most
+    /// [`MAX_SESSIONS`](crate::MAX_SESSIONS) are read.
+    #[serde(
+        deserialize_with = "bounded",
+        bound(deserialize = "S: Deserialize<'de>")
+    )]
     pub sessions: Vec<S>,
+}
+
+/// Reads a list that is not longer than what an agent may be asked to hold: eight megabytes of `0,0,0,…`
+/// would take hundreds in memory.
+fn bounded<'de, D, S>(deserializer: D) -> Result<Vec<S>, D::Error>
+where
+    D: Deserializer<'de>,
+    S: Deserialize<'de>,
+{
+    struct Bounded<S>(PhantomData<S>);
+
+    impl<'de, S: Deserialize<'de>> Visitor<'de> for Bounded<S> {
+        type Value = Vec<S>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            write!(f, "a list of at most {MAX_SESSIONS} sessions")
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
+            let mut sessions = Vec::new();
+            while let Some(session) = list.next_element()? {
+                if sessions.len() == MAX_SESSIONS {
+                    return Err(A::Error::invalid_length(MAX_SESSIONS + 1, &self));
+                }
+                sessions.push(session);
+            }
+            Ok(sessions)
+        }
+    }
+
+    deserializer.deserialize_seq(Bounded(PhantomData))
 }
 
 /// Rates of the access line, in kbit/s (1 kbit = 1,000 bit), as a shaper may use them.
@@ -215,6 +257,23 @@ mod tests {
                 "{missing}"
             );
         }
+    }
+
+    #[test]
+    fn a_list_without_end_is_refused() {
+        let list = |length| {
+            format!(
+                r#"{{"revision":1,"sessions":[{}0]}}"#,
+                "0,".repeat(length - 1)
+            )
+        };
+        let read = |length| serde_json::from_str::<Instructions<u8>>(&list(length));
+        assert_eq!(read(MAX_SESSIONS).unwrap().sessions.len(), MAX_SESSIONS);
+        let error = read(MAX_SESSIONS + 1).unwrap_err().to_string();
+        assert!(
+            error.contains("a list of at most 20000 sessions"),
+            "{error}"
+        );
     }
 
     #[test]

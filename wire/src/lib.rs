@@ -25,6 +25,8 @@ pub use status::{
 
 /// Longest body of an instructions answer that an agent reads, in bytes.
 pub const MAX_INSTRUCTIONS_BYTES: u64 = 8 * 1024 * 1024;
+/// Most sessions of one answer that an agent reads: more than any agent holds.
+pub const MAX_SESSIONS: usize = 20_000;
 /// Longest time that a backend holds a poll, in seconds (`Prefer: wait`, RFC 7240).
 pub const MAX_WAIT_SECONDS: u32 = 55;
 /// Most port ranges of one side of a session, after merging.

@@ -1,6 +1,8 @@
 //! What the agent verified: body of `PUT /agent/v1/agents/{agentId}/status`, and of the answer to
 //! `GET /v1/status` on the agent's own status address.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 /// One agent's report.
@@ -198,6 +200,16 @@ pub struct Warning {
     pub code: String,
     /// The reason in a sentence.
     pub message: String,
+}
+
+impl Warning {
+    /// A warning with this code.
+    pub fn new(code: &str, message: impl fmt::Display) -> Self {
+        Self {
+            code: code.to_owned(),
+            message: message.to_string(),
+        }
+    }
 }
 
 #[cfg(test)]

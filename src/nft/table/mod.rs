@@ -22,8 +22,10 @@ pub(super) use dscp::{DscpChain, add_dscp};
 pub(super) use hook::{add_hook, delete_hook, hook_of};
 use lookup::Lookup;
 
-/// The layout that this version makes, as the table's comment says it.
-pub(super) const LAYOUT: &str = "qod-agent layout 1";
+/// The layout that this version makes with these bits, as the table's comment says it.
+pub(super) fn layout(bits: MarkBits) -> String {
+    format!("qod-agent layout 1, fwmask {:#010x}", bits.mask())
+}
 
 const ETHERTYPE_IPV4: u16 = 0x0800;
 const ETHERTYPE_IPV6: u16 = 0x86dd;
@@ -31,7 +33,7 @@ const ETHERTYPE_IPV6: u16 = 0x86dd;
 /// The table with all that does not depend on sessions and ports, in the order in which it is made.
 pub(super) fn create(bits: MarkBits) -> Vec<Message> {
     let mut messages = vec![Message::Table {
-        comment: LAYOUT.to_owned(),
+        comment: layout(bits),
     }];
     messages.extend(sets::create(bits));
 
