@@ -9,7 +9,7 @@ mod common;
 
 use std::time::{Duration, Instant};
 
-use common::{Client, Running, SCOPES, session, session_with};
+use common::{Client, Running, SCOPES, home_h, session, session_with};
 use serde_json::{Value, json};
 
 const SESSIONS: &str = "/qod/v0/sessions";
@@ -152,6 +152,34 @@ fn a_held_poll_is_answered_by_a_change_and_by_nothing_else() {
         home.client
             .delete(&format!("{SESSIONS}/{id}"), &home.consumer);
         assert_eq!(poll.join().unwrap().body["sessions"], json!([]));
+    });
+}
+
+#[test]
+fn a_poll_of_no_home_is_answered_when_the_agent_gets_one() {
+    let home = started();
+    let put = |agents: Value| {
+        let mut body = home_h();
+        body["agentIds"] = agents;
+        home.client.admin("PUT", "/homes/h", &body)["revision"].clone()
+    };
+    put(json!([]));
+    let nothing = home.client.poll("a", &home.agent, None, 0);
+    assert_eq!(nothing.body["sessions"], json!([]));
+    std::thread::scope(|scope| {
+        let poll = scope.spawn(|| {
+            home.client
+                .poll("a", &home.agent, nothing.etag.as_deref(), 30)
+        });
+        home.running.await_poll();
+        let began = Instant::now();
+        let revision = put(json!(["a"]));
+        assert_eq!(poll.join().unwrap().body["revision"], revision);
+        assert!(
+            began.elapsed() < Duration::from_secs(5),
+            "{:?}",
+            began.elapsed()
+        );
     });
 }
 
