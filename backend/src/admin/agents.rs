@@ -7,7 +7,7 @@ use axum::extract::{Path, RawQuery, State};
 use axum::http::HeaderMap;
 use serde_json::{Value, json};
 
-use super::{PAGE, after, authorize};
+use super::{PAGE, after, authorize, check_id};
 use crate::error_info::ErrorInfo;
 use crate::secret;
 use crate::server::App;
@@ -20,6 +20,7 @@ pub async fn token(
     Path(id): Path<String>,
 ) -> Result<Json<Value>, ErrorInfo> {
     authorize(&app, &headers)?;
+    check_id(&id)?;
     let token = secret::token()?;
     if !app
         .store
@@ -39,6 +40,7 @@ pub async fn get(
     Path(id): Path<String>,
 ) -> Result<Json<Value>, ErrorInfo> {
     authorize(&app, &headers)?;
+    check_id(&id)?;
     let agent = app.store.agent(&id).await?.ok_or_else(no_agent)?;
     let mut shown = show(&app, &agent);
     if let Value::Object(shown) = &mut shown {
@@ -58,7 +60,7 @@ pub async fn list(
     RawQuery(query): RawQuery,
 ) -> Result<Json<Value>, ErrorInfo> {
     authorize(&app, &headers)?;
-    let agents = app.store.agents(&after(query), PAGE).await?;
+    let agents = app.store.agents(&after(query)?, PAGE).await?;
     let agents: Vec<Value> = agents.iter().map(|agent| show(&app, agent)).collect();
     Ok(Json(json!({ "agents": agents })))
 }

@@ -204,10 +204,7 @@ pub async fn list_profiles(
     RawQuery(query): RawQuery,
 ) -> Result<Json<Vec<Value>>, ErrorInfo> {
     Caller::of(&app, &headers).await?;
-    let query = form::parse(query.as_deref().unwrap_or_default()).ok_or_else(|| {
-        ErrorInfo::invalid("Schema validation failed at the query: it is malformed")
-    })?;
-    Ok(Json(app.profiles.find(&query)?))
+    Ok(Json(app.profiles.find(&form::query(query)?)?))
 }
 
 /// `GET /qos-profiles/{name}`.
