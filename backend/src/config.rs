@@ -174,6 +174,10 @@ fn database(node: &Node<'_>) -> Result<String, Invalid> {
         if file.is_empty() || file.contains(":memory:") || file.contains("mode=memory") {
             return Err(node.invalid("must name a file after sqlite:"));
         }
+        if file.contains('%') {
+            // The driver would decode it, and open another file than the one that was made private.
+            return Err(node.invalid("must name a file without % in its name"));
+        }
     } else if !url.starts_with("postgres://") && !url.starts_with("postgresql://") {
         return Err(node.invalid("must be sqlite:FILE or postgres://…"));
     }
@@ -254,6 +258,10 @@ mod tests {
             (
                 r#"{"database":"sqlite::memory:"}"#,
                 "database: must name a file after sqlite:",
+            ),
+            (
+                r#"{"database":"sqlite:a%20b"}"#,
+                "database: must name a file without % in its name",
             ),
             (
                 r#"{"database":"postgres://x"}"#,
