@@ -82,10 +82,10 @@ impl StoreError {
             | sqlx::Error::WorkerCrashed
             | sqlx::Error::Protocol(_) => true,
             sqlx::Error::Database(error) => error.code().is_some_and(|code| match code.len() {
-                // SQLSTATE: connection, invalid state (a standby, an ended transaction), resources, object in use (a
-                // lock waited for too long), operator intervention, lost race. Five characters always; SQLite's
+                // SQLSTATE: connection, a standby that only reads, a transaction that the server ended, resources, a
+                // lock waited for too long, operator intervention, lost race. Five characters always; SQLite's
                 // numbers have four at most but for a few that are none of these.
-                5 => ["08", "25", "53", "55", "57", "40"]
+                5 => ["08", "25006", "25P03", "53", "55P03", "57", "40"]
                     .iter()
                     .any(|class| code.starts_with(class)),
                 // SQLite: BUSY, LOCKED, READONLY, IOERR, FULL, CANTOPEN, in the low byte.
