@@ -362,6 +362,28 @@ fn the_operator_sees_agents_and_sessions() {
 }
 
 #[test]
+fn two_runs_that_report_in_turn_are_shown_to_the_operator() {
+    let home = started();
+    let report = |boot: &str, sequence: u64| {
+        let status = json!({"agentId": "a", "bootId": boot, "sequence": sequence, "version": "0", "uptime": 1,
+            "kernel": "6"});
+        let answer = home
+            .client
+            .json("PUT", "/agent/v1/agents/a/status", &home.agent, &status);
+        assert_eq!(answer.status, 204, "{}", answer.body);
+    };
+    let warnings = || home.client.admin("GET", "/agents/a", &json!({}))["warnings"].clone();
+    for (boot, sequence) in [("x", 1), ("x", 2), ("y", 1), ("y", 2), ("z", 1)] {
+        report(boot, sequence);
+    }
+    assert_eq!(warnings(), json!([]), "it started again, twice");
+    report("y", 3);
+    assert_eq!(warnings()[0]["code"], "DUPLICATE_AGENT");
+    home.running.clock.advance(3_600_000);
+    assert_eq!(warnings(), json!([]));
+}
+
+#[test]
 fn ending_answers_held_polls() {
     let mut home = started();
     let tag = home.client.poll("a", &home.agent, None, 0).etag.unwrap();

@@ -65,14 +65,25 @@ pub async fn list(
     Ok(Json(json!({ "agents": agents })))
 }
 
+/// For how long the operator is shown that two access points reported in turn, in milliseconds.
+const DUPLICATE_SHOWN_MS: i64 = 3_600_000;
+
 fn no_agent() -> ErrorInfo {
     ErrorInfo::not_found("There is no such agent: name it in a home's agentIds first")
 }
 
-/// Times are seconds since the Unix epoch; null: never.
+/// Times are seconds since the Unix epoch; null: never. `warnings` are the backend's; the agent's are in its report.
 fn show(app: &App, agent: &Agent) -> Value {
     let last_poll_ms = app.presence.last_poll_ms(&agent.id, agent.last_poll_ms);
     let last_seen_ms = last_poll_ms.max(agent.last_status_ms);
+    let is_duplicate =
+        agent.duplicate_ms > 0 && app.clock.now_ms() - agent.duplicate_ms < DUPLICATE_SHOWN_MS;
+    let warnings = if is_duplicate {
+        json!([{"code": "DUPLICATE_AGENT",
+            "message": "two runs report in turn: two access points seem to have this agent's credential"}])
+    } else {
+        json!([])
+    };
     json!({
         "id": agent.id,
         "home": agent.home,
@@ -83,5 +94,6 @@ fn show(app: &App, agent: &Agent) -> Value {
         "version": agent.version,
         "wantedRevision": agent.wanted_revision,
         "appliedRevision": agent.applied_revision,
+        "warnings": warnings,
     })
 }
