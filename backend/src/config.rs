@@ -32,7 +32,8 @@ pub struct Config {
     pub profiles_file: Option<PathBuf>,
     /// `agentSilentSeconds`: an agent without a poll for so long is silent. Default 120.
     pub agent_silent_seconds: i64,
-    /// `issuer.url`: what tokens name as their issuer. Default: the address of `listen`.
+    /// `issuer.url`: what tokens name as their issuer. Default `qod-backend`: no address, since processes over one
+    /// database listen on different ones and take each other's tokens.
     pub issuer_url: String,
     /// `issuer.audience`: what tokens name as their audience. Default `qod`.
     pub audience: String,
@@ -70,15 +71,14 @@ pub enum ConfigError {
 
 impl Default for Config {
     fn default() -> Self {
-        let listen = SocketAddr::from(([127, 0, 0, 1], 8080));
         Self {
-            listen,
+            listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
             database: "sqlite:qod-backend.sqlite".to_owned(),
             tls: None,
             admin_token_file: None,
             profiles_file: None,
             agent_silent_seconds: 120,
-            issuer_url: format!("http://{listen}"),
+            issuer_url: "qod-backend".to_owned(),
             audience: "qod".to_owned(),
         }
     }
@@ -139,12 +139,6 @@ impl Config {
             // Below a poll's length, every agent would seem silent between two answers.
             config.agent_silent_seconds = node.integer(1..=86_400)?;
         }
-        let scheme = if config.tls.is_some() {
-            "https"
-        } else {
-            "http"
-        };
-        config.issuer_url = format!("{scheme}://{}", config.listen);
         if let Some(node) = object.get("issuer") {
             issuer(&node.object()?, &mut config)?;
         }
@@ -224,6 +218,15 @@ mod tests {
     #[test]
     fn an_empty_file_is_the_default() {
         assert_eq!(Config::parse(b"{}").unwrap(), Config::default());
+    }
+
+    #[test]
+    fn processes_on_different_addresses_take_each_others_tokens() {
+        let issuer = |listen: &str| {
+            let file = format!(r#"{{"listen":"{listen}"}}"#);
+            Config::parse(file.as_bytes()).unwrap().issuer_url
+        };
+        assert_eq!(issuer("10.0.0.1:8080"), issuer("10.0.0.2:8081"));
     }
 
     #[test]
