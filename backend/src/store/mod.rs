@@ -164,6 +164,25 @@ impl Store {
         })
     }
 
+    /// The ids that a statement selects after `after`, at most `most`.
+    async fn page_of_ids(
+        &self,
+        sql: &'static str,
+        doing: &'static str,
+        after: &str,
+        most: i64,
+    ) -> Result<Vec<String>, StoreError> {
+        sqlx::query(sql)
+            .bind(after)
+            .bind(most)
+            .fetch_all(&self.read)
+            .await
+            .or_doing(doing)?
+            .iter()
+            .map(|row| row.try_get(0).or_doing(doing))
+            .collect()
+    }
+
     /// Whether the store answers.
     pub async fn ping(&self) -> Result<(), StoreError> {
         sqlx::query("SELECT version FROM schema_version")
