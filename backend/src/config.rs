@@ -32,7 +32,8 @@ pub struct Config {
     pub profiles_file: Option<PathBuf>,
     /// `agentSilentSeconds`: an agent without a poll for so long is silent. Default 120.
     pub agent_silent_seconds: i64,
-    /// `issuer.url`: what tokens name as their issuer. Default: the address of `listen`.
+    /// `issuer.url`: what tokens name as their issuer. Default `qod-backend`: no address, since processes over one
+    /// database listen on different ones and take each other's tokens.
     pub issuer_url: String,
     /// `issuer.audience`: what tokens name as their audience. Default `qod`.
     pub audience: String,
@@ -70,15 +71,14 @@ pub enum ConfigError {
 
 impl Default for Config {
     fn default() -> Self {
-        let listen = SocketAddr::from(([127, 0, 0, 1], 8080));
         Self {
-            listen,
+            listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
             database: "sqlite:qod-backend.sqlite".to_owned(),
             tls: None,
             admin_token_file: None,
             profiles_file: None,
             agent_silent_seconds: 120,
-            issuer_url: format!("http://{listen}"),
+            issuer_url: "qod-backend".to_owned(),
             audience: "qod".to_owned(),
         }
     }
@@ -139,12 +139,6 @@ impl Config {
             // Below a poll's length, every agent would seem silent between two answers.
             config.agent_silent_seconds = node.integer(1..=86_400)?;
         }
-        let scheme = if config.tls.is_some() {
-            "https"
-        } else {
-            "http"
-        };
-        config.issuer_url = format!("{scheme}://{}", config.listen);
         if let Some(node) = object.get("issuer") {
             issuer(&node.object()?, &mut config)?;
         }
@@ -173,6 +167,10 @@ fn database(node: &Node<'_>) -> Result<String, Invalid> {
     if let Some(file) = url.strip_prefix("sqlite:") {
         if file.is_empty() || file.contains(":memory:") || file.contains("mode=memory") {
             return Err(node.invalid("must name a file after sqlite:"));
+        }
+        if file.contains('%') {
+            // The driver would decode it, and open another file than the one that was made private.
+            return Err(node.invalid("must name a file without % in its name"));
         }
     } else if !url.starts_with("postgres://") && !url.starts_with("postgresql://") {
         return Err(node.invalid("must be sqlite:FILE or postgres://…"));
@@ -223,6 +221,15 @@ mod tests {
     }
 
     #[test]
+    fn processes_on_different_addresses_take_each_others_tokens() {
+        let issuer = |listen: &str| {
+            let file = format!(r#"{{"listen":"{listen}"}}"#);
+            Config::parse(file.as_bytes()).unwrap().issuer_url
+        };
+        assert_eq!(issuer("10.0.0.1:8080"), issuer("10.0.0.2:8081"));
+    }
+
+    #[test]
     fn errors_name_the_key() {
         for (text, message) in [
             (r#"{"listn":1}"#, "listn: is not a known key"),
@@ -254,6 +261,10 @@ mod tests {
             (
                 r#"{"database":"sqlite::memory:"}"#,
                 "database: must name a file after sqlite:",
+            ),
+            (
+                r#"{"database":"sqlite:a%20b"}"#,
+                "database: must name a file without % in its name",
             ),
             (
                 r#"{"database":"postgres://x"}"#,

@@ -1,5 +1,18 @@
 //! Form encoding, of request bodies and of queries.
 
+use crate::json::Invalid;
+
+/// The pairs of a request's query.
+///
+/// # Errors
+/// It is malformed.
+pub fn query(query: Option<String>) -> Result<Vec<(String, String)>, Invalid> {
+    parse(query.as_deref().unwrap_or_default()).ok_or_else(|| Invalid {
+        path: "the query".to_owned(),
+        reason: "it is malformed".to_owned(),
+    })
+}
+
 /// The pairs of a form or a query (`application/x-www-form-urlencoded`). `None`: it is malformed.
 pub fn parse(form: &str) -> Option<Vec<(String, String)>> {
     form.split('&')

@@ -57,6 +57,9 @@ impl Wake {
 }
 
 /// One poll that waits for one home.
+///
+/// It remembers the revision that it saw, since [`Wake::raise`] tells of a change more than once: the process that
+/// made it does, and then whoever looks for other processes' changes finds it again for some seconds.
 #[derive(Debug)]
 pub struct Waiter {
     home: String,
@@ -65,9 +68,14 @@ pub struct Waiter {
 }
 
 impl Waiter {
-    /// Resolves when the home was raised since this was called last, or since the wait began.
-    pub async fn changed(&mut self) {
-        if self.revision.changed().await.is_err() {
+    /// Resolves when the home was raised to a revision above `seen`.
+    pub async fn above(&mut self, seen: i64) {
+        if self
+            .revision
+            .wait_for(|revision| *revision > seen)
+            .await
+            .is_err()
+        {
             // The sender lives as long as its waiters: this is never reached, and never resolving is harmless.
             std::future::pending::<()>().await;
         }
@@ -90,20 +98,30 @@ impl Drop for Waiter {
 mod tests {
     use super::*;
 
+    async fn rests(waiter: &mut Waiter, seen: i64) -> bool {
+        tokio::time::timeout(std::time::Duration::ZERO, waiter.above(seen))
+            .await
+            .is_err()
+    }
+
     #[tokio::test]
     async fn every_waiter_of_the_home_wakes_and_no_other() {
         let wake = Wake::default();
         let (mut first, mut second) = (wake.wait_for("a"), wake.wait_for("a"));
         let mut other = wake.wait_for("b");
         wake.raise("a", 7);
-        first.changed().await;
-        second.changed().await;
-        assert!(!other.revision.has_changed().unwrap());
+        first.above(6).await;
+        second.above(6).await;
+        assert!(rests(&mut other, 0).await);
         wake.raise("b", 1);
-        other.changed().await;
+        other.above(0).await;
         wake.raise("a", 7);
-        assert!(!first.revision.has_changed().unwrap(), "no news");
-        drop((first, second, other));
+        assert!(rests(&mut first, 7).await, "no news");
+        let mut late = wake.wait_for("a");
+        drop((first, second));
+        wake.raise("a", 7);
+        assert!(rests(&mut late, 7).await, "it came with 7");
+        drop((late, other));
         assert!(wake.is_idle());
     }
 }

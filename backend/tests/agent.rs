@@ -9,7 +9,7 @@ mod common;
 
 use std::time::{Duration, Instant};
 
-use common::{Client, Running, SCOPES, session, session_with};
+use common::{Client, Running, SCOPES, home_h, session, session_with};
 use serde_json::{Value, json};
 
 const SESSIONS: &str = "/qod/v0/sessions";
@@ -152,6 +152,34 @@ fn a_held_poll_is_answered_by_a_change_and_by_nothing_else() {
         home.client
             .delete(&format!("{SESSIONS}/{id}"), &home.consumer);
         assert_eq!(poll.join().unwrap().body["sessions"], json!([]));
+    });
+}
+
+#[test]
+fn a_poll_of_no_home_is_answered_when_the_agent_gets_one() {
+    let home = started();
+    let put = |agents: Value| {
+        let mut body = home_h();
+        body["agentIds"] = agents;
+        home.client.admin("PUT", "/homes/h", &body)["revision"].clone()
+    };
+    put(json!([]));
+    let nothing = home.client.poll("a", &home.agent, None, 0);
+    assert_eq!(nothing.body["sessions"], json!([]));
+    std::thread::scope(|scope| {
+        let poll = scope.spawn(|| {
+            home.client
+                .poll("a", &home.agent, nothing.etag.as_deref(), 30)
+        });
+        home.running.await_poll();
+        let began = Instant::now();
+        let revision = put(json!(["a"]));
+        assert_eq!(poll.join().unwrap().body["revision"], revision);
+        assert!(
+            began.elapsed() < Duration::from_secs(5),
+            "{:?}",
+            began.elapsed()
+        );
     });
 }
 
@@ -331,6 +359,28 @@ fn the_operator_sees_agents_and_sessions() {
         .client
         .json("POST", SESSIONS, &home.consumer, &session());
     assert_eq!(again.status, 201);
+}
+
+#[test]
+fn two_runs_that_report_in_turn_are_shown_to_the_operator() {
+    let home = started();
+    let report = |boot: &str, sequence: u64| {
+        let status = json!({"agentId": "a", "bootId": boot, "sequence": sequence, "version": "0", "uptime": 1,
+            "kernel": "6"});
+        let answer = home
+            .client
+            .json("PUT", "/agent/v1/agents/a/status", &home.agent, &status);
+        assert_eq!(answer.status, 204, "{}", answer.body);
+    };
+    let warnings = || home.client.admin("GET", "/agents/a", &json!({}))["warnings"].clone();
+    for (boot, sequence) in [("x", 1), ("x", 2), ("y", 1), ("y", 2), ("z", 1)] {
+        report(boot, sequence);
+    }
+    assert_eq!(warnings(), json!([]), "it started again, twice");
+    report("y", 3);
+    assert_eq!(warnings()[0]["code"], "DUPLICATE_AGENT");
+    home.running.clock.advance(3_600_000);
+    assert_eq!(warnings(), json!([]));
 }
 
 #[test]

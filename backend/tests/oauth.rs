@@ -187,6 +187,16 @@ fn tokens_end_and_foreign_ones_never_count() {
 }
 
 #[test]
+fn a_token_with_every_scope_that_a_consumer_may_have_counts() {
+    let running = Running::start();
+    let scopes: Vec<String> = (0..100).map(|number| format!("{number:0>128}")).collect();
+    let scopes: Vec<&str> = scopes.iter().map(String::as_str).collect();
+    let token = running.client.consumer("app", &scopes);
+    let answer = running.client.get("/qod/v0/qos-profiles", &token);
+    assert_eq!(answer.status, 200, "{}", answer.body);
+}
+
+#[test]
 fn the_published_key_is_the_one_that_signs() {
     let running = Running::start();
     let token = running.client.consumer("app", &SCOPES);

@@ -317,6 +317,28 @@ fn an_idempotency_key_returns_the_session() {
 }
 
 #[test]
+fn an_idempotency_key_never_returns_another_homes_session() {
+    let (_running, client, _) = started();
+    client.admin(
+        "PUT",
+        "/homes/o",
+        &json!({"agentIds": ["b"], "subs": ["user-o"], "consumers": "all"}),
+    );
+    let body = session_with(&json!({"device": {"ipv4Address": "192.168.1.23"}})).to_string();
+    let post = |home: &str| {
+        let bearer = format!("Bearer {}", client.user_token(home, "app"));
+        let headers = [("authorization", bearer.as_str()), ("idempotency-key", "k")];
+        client.send("POST", SESSIONS, &headers, &body)
+    };
+    assert_eq!(post("h").status, 201);
+    let other = post("o");
+    assert_eq!(
+        other.error().2,
+        "Idempotency-Key was used for another request"
+    );
+}
+
+#[test]
 fn malformed_requests_are_4xx_with_a_body() {
     let (_running, client, token) = started();
     let bearer = format!("Bearer {token}");
@@ -339,9 +361,35 @@ fn malformed_requests_are_4xx_with_a_body() {
     assert_eq!(post("[".repeat(60_000).as_bytes()).error().0, 400);
     assert_eq!(post(&vec![b' '; 65_537]).error().0, 413);
     for id in ["x", "%00", "%ff", "..%2f", &"a".repeat(3_000)] {
-        let answer = client.get(&format!("{SESSIONS}/{id}"), &token);
-        assert!(matches!(answer.error().0, 400 | 404), "{id}");
+        let path = format!("{SESSIONS}/{id}");
+        for method in ["GET", "DELETE"] {
+            let answer = client.json(method, &path, &token, &Value::Null);
+            assert_eq!(
+                answer.error(),
+                (404, "NOT_FOUND", "Session Id does not exist"),
+                "{id}"
+            );
+        }
+        assert_eq!(client.get(&path, "x.y.z").error().0, 401, "{id}");
     }
+}
+
+#[test]
+fn a_store_that_fails_leaves_no_session_or_tells_of_it() {
+    let (running, client, token) = started();
+    running.sql("UPDATE agents SET sessions = 'broken'");
+    let created = client.json("POST", SESSIONS, &token, &session());
+    assert_eq!(created.status, 201, "{}", created.body);
+    assert_eq!(created.body["qosStatus"], "REQUESTED");
+    let path = format!("{SESSIONS}/{}", created.body["sessionId"].as_str().unwrap());
+    assert_eq!(client.delete(&path, &token).status, 204);
+
+    running.sql("UPDATE homes SET config = 'broken'");
+    let refused = client.json("POST", SESSIONS, &token, &session());
+    assert_eq!(
+        refused.error(),
+        (500, "INTERNAL", "Session could not be created")
+    );
 }
 
 #[test]

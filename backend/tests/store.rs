@@ -6,10 +6,13 @@
     reason = "a test may panic"
 )]
 
+mod common;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use common::{ADMIN, Running, SCOPES, session as request};
 use qod_backend::store::{
     Admits, AgentReport, All, Created, Home, HomePut, IdentifierKind, Nai, NewSession, PhoneNumber,
     SessionReport, SigningKey, Store, StoreError,
@@ -419,24 +422,94 @@ impl Drop for Cluster {
     }
 }
 
+/// A PostgreSQL to test against and its URL.
+fn postgresql(directory: &Path) -> (Cluster, String) {
+    let binaries = std::env::var("QOD_POSTGRES_BIN")
+        .unwrap_or_else(|_| "/usr/lib/postgresql/15/bin".to_owned());
+    let cluster = Cluster::start(Path::new(&binaries), directory);
+    let url = format!(
+        "postgres://postgres@localhost/postgres?host={}",
+        directory.display()
+    );
+    (cluster, url)
+}
+
+fn postgresql_directory() -> tempfile::TempDir {
+    tempfile::Builder::new()
+        .prefix("qod-pg-")
+        .tempdir_in("/tmp")
+        .unwrap()
+}
+
 #[test]
 #[ignore = "needs PostgreSQL's server programs: run with --ignored; QOD_POSTGRES_BIN names their directory"]
 fn postgresql_conforms() {
-    let binaries = std::env::var("QOD_POSTGRES_BIN")
-        .unwrap_or_else(|_| "/usr/lib/postgresql/15/bin".to_owned());
-    let directory = tempfile::Builder::new()
-        .prefix("qod-pg-")
-        .tempdir_in("/tmp")
-        .unwrap();
-    let _cluster = Cluster::start(Path::new(&binaries), directory.path());
-    let url = format!(
-        "postgres://postgres@localhost/postgres?host={}",
-        directory.path().display()
-    );
+    let directory = postgresql_directory();
+    let (_cluster, url) = postgresql(directory.path());
     run(async {
         // Several processes start over an empty database at once.
         let (first, second) = tokio::join!(Store::open(&url), Store::open(&url));
         conforms(&first.unwrap()).await;
         assert_eq!(second.unwrap().home_ids("", 9).await.unwrap(), ["h", "o"]);
     });
+}
+
+#[test]
+#[ignore = "needs PostgreSQL's server programs: run with --ignored; QOD_POSTGRES_BIN names their directory"]
+fn postgresql_serves_and_bad_input_is_never_500() {
+    let directory = postgresql_directory();
+    let (_cluster, url) = postgresql(directory.path());
+    let running = Running::with(|config| config.database = url.clone());
+    running.home();
+    let client = &running.client;
+    let token = client.consumer("app", &SCOPES);
+    let agent = client.agent_token("a");
+    let created = client.json("POST", "/qod/v0/sessions", &token, &request());
+    assert_eq!(created.status, 201, "{}", created.body);
+    let id = created.body["sessionId"].as_str().unwrap();
+    let revision = client.poll("a", &agent, None, 0).body["revision"].clone();
+    client.report("a", &agent, 1, &revision, &[(id, "ACTIVE", "", "")]);
+    let path = format!("/qod/v0/sessions/{id}");
+    assert_eq!(client.get(&path, &token).body["qosStatus"], "AVAILABLE");
+    assert_eq!(client.delete(&path, &token).status, 204);
+
+    let form = [("content-type", "application/x-www-form-urlencoded")];
+    let body = "grant_type=client_credentials&client_id=%00&client_secret=x";
+    assert_eq!(
+        client.send("POST", "/oauth2/token", &form, body).status,
+        401
+    );
+    for path in [
+        "homes/%00",
+        "consumers/%00",
+        "agents/%00",
+        "sessions/%00",
+        "homes?after=%00",
+    ] {
+        let answer = client.get(&format!("/admin/v1/{path}"), ADMIN);
+        assert_eq!(answer.error().0, 400, "{path}");
+    }
+    for path in ["homes/%00/token", "agents/%00/token"] {
+        let body = json!({"clientId": "app", "scope": "x"});
+        let answer = client.json("POST", &format!("/admin/v1/{path}"), ADMIN, &body);
+        assert_eq!(answer.error().0, 400, "{path}");
+    }
+
+    // Somebody holds the home and does not let go.
+    run(async {
+        let pool = sqlx::AnyPool::connect(&url).await.unwrap();
+        let mut held = pool.begin().await.unwrap();
+        sqlx::query("UPDATE homes SET revision = revision")
+            .execute(&mut *held)
+            .await
+            .unwrap();
+        let refused = client.json("POST", "/qod/v0/sessions", &token, &request());
+        assert_eq!(
+            refused.error(),
+            (503, "SERVICE_UNAVAILABLE", "Service unavailable")
+        );
+        held.rollback().await.unwrap();
+    });
+    let created = client.json("POST", "/qod/v0/sessions", &token, &request());
+    assert_eq!(created.status, 201);
 }

@@ -7,7 +7,7 @@ use axum::extract::{Path, RawQuery, State};
 use axum::http::HeaderMap;
 use serde_json::{Value, json};
 
-use super::{PAGE, after, authorize};
+use super::{PAGE, after, authorize, check_id};
 use crate::error_info::ErrorInfo;
 use crate::secret;
 use crate::server::App;
@@ -20,6 +20,7 @@ pub async fn token(
     Path(id): Path<String>,
 ) -> Result<Json<Value>, ErrorInfo> {
     authorize(&app, &headers)?;
+    check_id(&id)?;
     let token = secret::token()?;
     if !app
         .store
@@ -39,6 +40,7 @@ pub async fn get(
     Path(id): Path<String>,
 ) -> Result<Json<Value>, ErrorInfo> {
     authorize(&app, &headers)?;
+    check_id(&id)?;
     let agent = app.store.agent(&id).await?.ok_or_else(no_agent)?;
     let mut shown = show(&app, &agent);
     if let Value::Object(shown) = &mut shown {
@@ -58,19 +60,30 @@ pub async fn list(
     RawQuery(query): RawQuery,
 ) -> Result<Json<Value>, ErrorInfo> {
     authorize(&app, &headers)?;
-    let agents = app.store.agents(&after(query), PAGE).await?;
+    let agents = app.store.agents(&after(query)?, PAGE).await?;
     let agents: Vec<Value> = agents.iter().map(|agent| show(&app, agent)).collect();
     Ok(Json(json!({ "agents": agents })))
 }
+
+/// For how long the operator is shown that two access points reported in turn, in milliseconds.
+const DUPLICATE_SHOWN_MS: i64 = 3_600_000;
 
 fn no_agent() -> ErrorInfo {
     ErrorInfo::not_found("There is no such agent: name it in a home's agentIds first")
 }
 
-/// Times are seconds since the Unix epoch; null: never.
+/// Times are seconds since the Unix epoch; null: never. `warnings` are the backend's; the agent's are in its report.
 fn show(app: &App, agent: &Agent) -> Value {
     let last_poll_ms = app.presence.last_poll_ms(&agent.id, agent.last_poll_ms);
     let last_seen_ms = last_poll_ms.max(agent.last_status_ms);
+    let is_duplicate =
+        agent.duplicate_ms > 0 && app.clock.now_ms() - agent.duplicate_ms < DUPLICATE_SHOWN_MS;
+    let warnings = if is_duplicate {
+        json!([{"code": "DUPLICATE_AGENT",
+            "message": "two runs report in turn: two access points seem to have this agent's credential"}])
+    } else {
+        json!([])
+    };
     json!({
         "id": agent.id,
         "home": agent.home,
@@ -81,5 +94,6 @@ fn show(app: &App, agent: &Agent) -> Value {
         "version": agent.version,
         "wantedRevision": agent.wanted_revision,
         "appliedRevision": agent.applied_revision,
+        "warnings": warnings,
     })
 }

@@ -82,6 +82,7 @@ pub async fn get(
     Path(client_id): Path<String>,
 ) -> Result<Json<Value>, ErrorInfo> {
     authorize(&app, &headers)?;
+    check_id(&client_id)?;
     let consumer = app.store.consumer(&client_id).await?;
     let consumer = consumer.ok_or_else(|| ErrorInfo::not_found("There is no such consumer"))?;
     Ok(Json(
@@ -96,6 +97,6 @@ pub async fn list(
     RawQuery(query): RawQuery,
 ) -> Result<Json<Value>, ErrorInfo> {
     authorize(&app, &headers)?;
-    let ids = app.store.consumer_ids(&after(query), PAGE).await?;
+    let ids = app.store.consumer_ids(&after(query)?, PAGE).await?;
     Ok(Json(json!({ "consumers": ids })))
 }

@@ -51,6 +51,7 @@ pub async fn get(
     Path(id): Path<String>,
 ) -> Result<Json<Value>, ErrorInfo> {
     authorize(&app, &headers)?;
+    check_id(&id)?;
     let (home, revision) = app.store.home(&id).await?.ok_or_else(no_home)?;
     Ok(Json(show(&id, &home, revision)))
 }
@@ -62,7 +63,7 @@ pub async fn list(
     RawQuery(query): RawQuery,
 ) -> Result<Json<Value>, ErrorInfo> {
     authorize(&app, &headers)?;
-    let ids = app.store.home_ids(&after(query), PAGE).await?;
+    let ids = app.store.home_ids(&after(query)?, PAGE).await?;
     Ok(Json(json!({ "homes": ids })))
 }
 
@@ -75,6 +76,7 @@ pub async fn token(
     body: Body,
 ) -> Result<Json<Value>, ErrorInfo> {
     authorize(&app, &headers)?;
+    check_id(&id)?;
     let document = document(body).await?;
     let object = Node::root(&document).object()?;
     object.only(&["clientId", "scope"])?;

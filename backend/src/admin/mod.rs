@@ -34,7 +34,8 @@ async fn document(body: Body) -> Result<Value, ErrorInfo> {
     Ok(json::parse(&read_body(body, LONGEST).await?)?)
 }
 
-/// An id that the operator chooses: what agents may be called.
+/// An id of anything that is provisioned: what agents may be called. Other text never reaches the store, where
+/// PostgreSQL fails on a NUL.
 fn check_id(id: &str) -> Result<(), ErrorInfo> {
     if qod_wire::is_agent_id(id) {
         Ok(())
@@ -46,11 +47,12 @@ fn check_id(id: &str) -> Result<(), ErrorInfo> {
 }
 
 /// `?after=ID`: where the list goes on.
-fn after(query: Option<String>) -> String {
-    form::parse(query.as_deref().unwrap_or_default())
-        .unwrap_or_default()
+fn after(query: Option<String>) -> Result<String, ErrorInfo> {
+    match form::query(query)?
         .into_iter()
         .find(|(key, _)| key == "after")
-        .map(|(_, value)| value)
-        .unwrap_or_default()
+    {
+        Some((_, id)) if !id.is_empty() => check_id(&id).map(|()| id),
+        _ => Ok(String::new()),
+    }
 }

@@ -7,7 +7,7 @@ use axum::extract::{Path, RawQuery, State};
 use axum::http::{HeaderMap, StatusCode};
 use serde_json::{Value, json};
 
-use super::{PAGE, after, authorize};
+use super::{PAGE, after, authorize, check_id};
 use crate::error_info::ErrorInfo;
 use crate::qod::{end_session, response};
 use crate::server::App;
@@ -20,6 +20,7 @@ pub async fn get(
     Path(id): Path<String>,
 ) -> Result<Json<Value>, ErrorInfo> {
     authorize(&app, &headers)?;
+    check_id(&id)?;
     let session = app
         .store
         .session(&id, app.clock.now_ms())
@@ -38,7 +39,7 @@ pub async fn list(
     let mut sessions = Vec::new();
     for session in app
         .store
-        .sessions(&after(query), PAGE, app.clock.now_ms())
+        .sessions(&after(query)?, PAGE, app.clock.now_ms())
         .await?
     {
         sessions.push(show(&app, &session).await?);
@@ -53,6 +54,7 @@ pub async fn delete(
     Path(id): Path<String>,
 ) -> Result<StatusCode, ErrorInfo> {
     authorize(&app, &headers)?;
+    check_id(&id)?;
     let session = app
         .store
         .session(&id, app.clock.now_ms())

@@ -14,6 +14,9 @@ use super::authenticate;
 use crate::error_info::ErrorInfo;
 use crate::server::App;
 
+/// How often an agent of no home is looked up again: no home's change would wake it when it gets one.
+const HOMELESS: Duration = Duration::from_secs(2);
+
 /// Answers a poll.
 pub async fn get(
     State(app): State<Arc<App>>,
@@ -26,6 +29,7 @@ pub async fn get(
     let mut draining = app.draining.subscribe();
     loop {
         // The wait begins before the reading, so that no change falls between the two.
+        let has_home = owner.home.is_some();
         let home = owner.home.unwrap_or_default();
         let mut waiter = app.wake.wait_for(&home);
         // An agent that no home has any more is told to do nothing.
@@ -36,9 +40,14 @@ pub async fn get(
         if *draining.borrow_and_update() || Instant::now() >= deadline {
             return Ok(not_modified(revision));
         }
+        let look_again = if has_home {
+            deadline
+        } else {
+            deadline.min(Instant::now() + HOMELESS)
+        };
         tokio::select! {
-            () = waiter.changed() => (),
-            () = tokio::time::sleep_until(deadline) => (),
+            () = waiter.above(revision) => (),
+            () = tokio::time::sleep_until(look_again) => (),
             _ = draining.changed() => (),
         }
         // Meanwhile the agent may have got another home, or its token may have been taken away.

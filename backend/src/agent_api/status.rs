@@ -1,6 +1,6 @@
 //! `PUT /agent/v1/agents/{agentId}/status`: what an agent verified.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
@@ -62,10 +62,14 @@ pub async fn put(
         .await?
         .map(|agent| agent.sessions)
         .unwrap_or_default();
-    let live = if before.is_empty() {
-        vec![]
+    let live: HashSet<String> = if before.is_empty() && status.sessions.is_empty() {
+        HashSet::new()
     } else {
-        app.store.session_ids(home, now).await?
+        app.store
+            .session_ids(home, now)
+            .await?
+            .into_iter()
+            .collect()
     };
     let sessions = merge(before, &status, revision, &live);
     let addresses = believed(&app, home, &status, peer.ip()).await?;
@@ -87,13 +91,14 @@ pub async fn put(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// What is known of each session after a report. A session that was spoken of before, still lives, and is not spoken
-/// of now (the agent started again) is not in force any more as far as anybody knows.
+/// What is known of each session that lives after a report. One that was spoken of before and is not spoken of now
+/// (the agent started again) is not in force any more as far as anybody knows. What does not live is not kept: it is
+/// read with every session of the home, and an agent may name what it likes.
 fn merge(
     before: BTreeMap<String, SessionReport>,
     status: &Status,
     revision: Option<i64>,
-    live: &[String],
+    live: &HashSet<String>,
 ) -> BTreeMap<String, SessionReport> {
     let mut sessions: BTreeMap<String, SessionReport> = before
         .into_iter()
@@ -110,7 +115,7 @@ fn merge(
         .collect();
     if let Some(revision) = revision {
         for session in &status.sessions {
-            if !qod_wire::is_session_id(&session.session_id) {
+            if !live.contains(&session.session_id) {
                 continue;
             }
             let message = session.message.as_ref();
@@ -192,25 +197,31 @@ mod tests {
         }
     }
 
+    fn live(ids: &[&str]) -> HashSet<String> {
+        ids.iter().map(|id| (*id).to_owned()).collect()
+    }
+
     #[test]
     fn an_agent_that_starts_again_loses_what_it_said() {
-        let live = ["a".to_owned()];
-        let first = merge(
-            BTreeMap::new(),
-            &status(&[("a", SessionState::Active), ("b", SessionState::Active)]),
-            Some(5),
-            &live,
-        );
+        let both = status(&[("a", SessionState::Active), ("b", SessionState::Active)]);
+        let first = merge(BTreeMap::new(), &both, Some(5), &live(&["a", "b"]));
         assert_eq!(first["a"].state, SessionState::Active);
-        let again = merge(first, &status(&[]), None, &live);
+        let again = merge(first, &status(&[]), None, &live(&["a"]));
         assert_eq!(again["a"].state, SessionState::Rejected);
         assert!(!again.contains_key("b"), "it ended");
         let back = merge(
             again,
             &status(&[("a", SessionState::Active)]),
             Some(5),
-            &live,
+            &live(&["a"]),
         );
         assert_eq!(back["a"].state, SessionState::Active);
+    }
+
+    #[test]
+    fn sessions_that_are_not_there_are_not_kept() {
+        let reported = status(&[("a", SessionState::Active), ("b", SessionState::Expired)]);
+        let kept = merge(BTreeMap::new(), &reported, Some(5), &live(&["a"]));
+        assert_eq!(kept.into_keys().collect::<Vec<_>>(), ["a"]);
     }
 }

@@ -85,6 +85,10 @@ async fn grant(app: &App, headers: &HeaderMap, body: Body) -> Result<Response, T
     let body = read_body(body, LONGEST).await?;
     let form = Form::read(headers, &body)?;
     let (client_id, client_secret) = form.credentials(headers)?;
+    if !qod_wire::is_agent_id(&client_id) {
+        // No consumer is called so, and PostgreSQL fails on a NUL.
+        return Err(TokenError::InvalidClient);
+    }
     let consumer = app
         .store
         .consumer(&client_id)

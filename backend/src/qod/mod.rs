@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::body::Body;
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, RawQuery, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -22,10 +23,11 @@ use serde_json::Value;
 use self::port_lists::ranges_not_allowed;
 use self::profile::Profile;
 use self::request::CreateSession;
+use self::status::QosStatus;
 use crate::error_info::ErrorInfo;
 use crate::oauth::Caller;
 use crate::server::{App, read_body};
-use crate::store::{Created, NewSession, StoreError};
+use crate::store::{Created, NewSession, StoreError, StoredSession};
 use crate::{form, json, secret};
 
 /// Longest body, in bytes.
@@ -39,6 +41,17 @@ pub async fn create(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, ErrorInfo> {
+    // Row 11: whatever failed inside, what the caller is told is that there is no session.
+    try_create(app, headers, body).await.map_err(|error| {
+        if error.status == StatusCode::INTERNAL_SERVER_ERROR {
+            not_created()
+        } else {
+            error
+        }
+    })
+}
+
+async fn try_create(app: Arc<App>, headers: HeaderMap, body: Body) -> Result<Response, ErrorInfo> {
     let caller = Caller::with_scope(&app, &headers, "qod-sessions-write").await?;
     let document = json::parse(&read_body(body, LONGEST).await?)?;
     let request = CreateSession::read(&document)?;
@@ -66,7 +79,8 @@ pub async fn create(
 
     let id = secret::uuid()?;
     let now = app.clock.now_ms();
-    let request_hash = secret::hash(&document.to_string());
+    // With the home: the same words with another user's token are another request.
+    let request_hash = secret::hash(&format!("{}\n{document}", found.home));
     let new = NewSession {
         instruction: Session {
             session_id: id.clone(),
@@ -99,21 +113,10 @@ pub async fn create(
             if let Created::New(session) = &created {
                 app.wake.raise(&session.home, session.added_revision);
             }
-            Ok(created)
+            Ok::<_, StoreError>(created)
         })
     };
-    let created = task
-        .await
-        .map_err(|_| not_created())?
-        .map_err(|error: StoreError| {
-            let error = ErrorInfo::from(error);
-            if error.status == StatusCode::SERVICE_UNAVAILABLE {
-                error
-            } else {
-                not_created()
-            }
-        })?;
-    let session = match created {
+    let info = match task.await.map_err(|_| not_created())?? {
         Created::New(session) => {
             tracing::info!(
                 session = session.id,
@@ -121,9 +124,17 @@ pub async fn create(
                 consumer = session.consumer,
                 "session created"
             );
-            session
+            // An error now would leave a session behind whose id nobody knows. No agent can have spoken of it.
+            response::session_info(&app, &session)
+                .await
+                .unwrap_or_else(|error| {
+                    tracing::warn!(%error, "the state of a new session was not read");
+                    response::show(&session, QosStatus::Requested, &[])
+                })
         }
-        Created::Before(session) if session.request_hash == request_hash => session,
+        Created::Before(session) if session.request_hash == request_hash => {
+            response::session_info(&app, &session).await?
+        }
         Created::Before(_) => {
             return Err(ErrorInfo::invalid(
                 "Idempotency-Key was used for another request",
@@ -137,7 +148,6 @@ pub async fn create(
         // It was there a moment ago.
         Created::NoHome => return Err(ErrorInfo::unavailable()),
     };
-    let info = response::session_info(&app, &session).await?;
     Ok((StatusCode::CREATED, Json(info)).into_response())
 }
 
@@ -145,10 +155,10 @@ pub async fn create(
 pub async fn get(
     State(app): State<Arc<App>>,
     headers: HeaderMap,
-    Path(id): Path<String>,
+    id: Result<Path<String>, PathRejection>,
 ) -> Result<Json<Value>, ErrorInfo> {
     let caller = Caller::with_scope(&app, &headers, "qod-sessions-read").await?;
-    let session = own_session(&app, &caller, &id).await?;
+    let session = own_session(&app, &caller, id).await?;
     Ok(Json(response::session_info(&app, &session).await?))
 }
 
@@ -156,10 +166,10 @@ pub async fn get(
 pub async fn delete(
     State(app): State<Arc<App>>,
     headers: HeaderMap,
-    Path(id): Path<String>,
+    id: Result<Path<String>, PathRejection>,
 ) -> Result<StatusCode, ErrorInfo> {
     let caller = Caller::with_scope(&app, &headers, "qod-sessions-delete").await?;
-    let session = own_session(&app, &caller, &id).await?;
+    let session = own_session(&app, &caller, id).await?;
     end_session(&app, session.id, session.home).await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -194,10 +204,7 @@ pub async fn list_profiles(
     RawQuery(query): RawQuery,
 ) -> Result<Json<Vec<Value>>, ErrorInfo> {
     Caller::of(&app, &headers).await?;
-    let query = form::parse(query.as_deref().unwrap_or_default()).ok_or_else(|| {
-        ErrorInfo::invalid("Schema validation failed at the query: it is malformed")
-    })?;
-    Ok(Json(app.profiles.find(&query)?))
+    Ok(Json(app.profiles.find(&form::query(query)?)?))
 }
 
 /// `GET /qos-profiles/{name}`.
@@ -222,17 +229,18 @@ fn no_session() -> ErrorInfo {
     ErrorInfo::not_found("Session Id does not exist")
 }
 
-/// A session of this consumer; another's does not exist for it.
+/// A session of this consumer; another's does not exist for it, and neither does one whose id is none.
 async fn own_session(
     app: &App,
     caller: &Caller,
-    id: &str,
-) -> Result<crate::store::StoredSession, ErrorInfo> {
-    if !qod_wire::is_session_id(id) {
-        return Err(no_session());
-    }
+    id: Result<Path<String>, PathRejection>,
+) -> Result<StoredSession, ErrorInfo> {
+    let id = id
+        .ok()
+        .filter(|id| qod_wire::is_session_id(id))
+        .ok_or_else(no_session)?;
     app.store
-        .session(id, app.clock.now_ms())
+        .session(&id, app.clock.now_ms())
         .await?
         .filter(|session| session.consumer == caller.client_id)
         .ok_or_else(no_session)

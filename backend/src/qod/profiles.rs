@@ -165,7 +165,7 @@ fn quantity(text: &str, units: &[(&str, u128)]) -> Option<u128> {
     let (amount, unit) = text.split_at(end);
     let (_, size) = units.iter().find(|(name, _)| *name == unit.trim())?;
     amount
-        .parse::<u32>()
+        .parse::<u64>()
         .ok()
         .map(|amount| u128::from(amount) * size)
 }
@@ -215,6 +215,17 @@ mod tests {
             ["QOS_E"]
         );
         assert_eq!(names("maxDuration", "24Hours").unwrap().len(), 4);
+        assert_eq!(
+            names("maxDuration", "86400000000000Nanoseconds")
+                .unwrap()
+                .len(),
+            4,
+            "as many digits as the smallest unit takes"
+        );
+        assert_eq!(
+            names("maxUpstreamRate", "5000000000bps").unwrap_err().code,
+            "NOT_FOUND"
+        );
         assert_eq!(names("somethingElse", "x").unwrap().len(), 4);
         assert_eq!(
             names("id", "QOS_X").unwrap_err().message,

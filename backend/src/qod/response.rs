@@ -33,6 +33,11 @@ pub async fn state(
 /// The store failed.
 pub async fn session_info(app: &App, session: &StoredSession) -> Result<Value, StoreError> {
     let (qos_status, messages) = state(app, session).await?;
+    Ok(show(session, qos_status, &messages))
+}
+
+/// The session as its consumer sees it, in a state that is known.
+pub(super) fn show(session: &StoredSession, qos_status: QosStatus, messages: &[Message]) -> Value {
     let mut info = session.request.clone();
     if let Value::Object(info) = &mut info {
         let started = session.created_ms / 1_000;
@@ -45,5 +50,5 @@ pub async fn session_info(app: &App, session: &StoredSession) -> Result<Value, S
         info.insert("qosStatus".to_owned(), json!(qos_status));
         info.insert("messages".to_owned(), json!(messages));
     }
-    Ok(info)
+    info
 }

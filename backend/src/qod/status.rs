@@ -110,6 +110,10 @@ fn words(report: &SessionReport) -> String {
     if report.state == SessionState::Expired {
         return "home gateway ended the session".to_owned();
     }
+    if report.code == Some(RejectCode::Conflict) {
+        // The agent names the other session, which may be another consumer's.
+        return "CONFLICT: another session is created for the same device".to_owned();
+    }
     let code = report
         .code
         .and_then(|code| serde_json::to_value(code).ok())
@@ -161,7 +165,16 @@ mod tests {
         let (qos, messages) = status(7, &[view(Some(&rejected))]);
         assert_eq!(
             (qos, messages[0].description.as_str()),
-            (QosStatus::Unavailable, "CONFLICT: why")
+            (
+                QosStatus::Unavailable,
+                "CONFLICT: another session is created for the same device"
+            ),
+            "without the agent's words"
+        );
+        let kernel = report(SessionState::Rejected, Some(RejectCode::Kernel), 7);
+        assert_eq!(
+            status(7, &[view(Some(&kernel))]).1[0].description,
+            "KERNEL: why"
         );
         let away = AgentView {
             connected: false,

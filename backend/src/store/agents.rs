@@ -28,6 +28,8 @@ pub struct Agent {
     pub wanted_revision: Option<i64>,
     /// The revision of which it last reported.
     pub applied_revision: Option<i64>,
+    /// When two runs were last seen to report in turn: two access points have one credential. 0: never.
+    pub duplicate_ms: i64,
     /// What its last report says of sessions.
     pub sessions: BTreeMap<String, SessionReport>,
     /// Its last report, as it came.
@@ -87,7 +89,7 @@ fn select(status: &str, condition: &str) -> AssertSqlSafe<String> {
     // Both come from this file.
     AssertSqlSafe(format!(
         "SELECT agents.id, home_id, last_poll_ms, last_status_ms, source, version, applied_revision, sessions, \
-         homes.revision AS wanted_revision, {status} AS status \
+         COALESCE(duplicate_ms, 0) AS duplicate_ms, homes.revision AS wanted_revision, {status} AS status \
          FROM agents LEFT JOIN homes ON homes.id = agents.home_id {condition}"
     ))
 }
@@ -190,7 +192,11 @@ impl Store {
         let doing = "write a report";
         let mut transaction = self.write.begin().await.or_doing(doing)?;
         let written = sqlx::query(
-            "UPDATE agents SET boot_id = $2, sequence = $3, version = $4, applied_revision = $5, source = $6, \
+            // The right sides see the row as it was: the run before the last one speaks again.
+            "UPDATE agents SET \
+             duplicate_ms = CASE WHEN boot_id <> $2 AND previous_boot_id = $2 THEN $9 ELSE duplicate_ms END, \
+             previous_boot_id = CASE WHEN boot_id <> $2 THEN boot_id ELSE previous_boot_id END, \
+             boot_id = $2, sequence = $3, version = $4, applied_revision = $5, source = $6, \
              sessions = $7, status = $8, last_status_ms = $9 \
              WHERE id = $1 AND (boot_id IS NULL OR boot_id <> $2 OR sequence < $3)",
         )
@@ -296,6 +302,7 @@ fn read_agent(row: &AnyRow, doing: &'static str) -> Result<Agent, StoreError> {
         version: row.try_get("version").or_doing(doing)?,
         wanted_revision: row.try_get("wanted_revision").or_doing(doing)?,
         applied_revision: row.try_get("applied_revision").or_doing(doing)?,
+        duplicate_ms: row.try_get("duplicate_ms").or_doing(doing)?,
         sessions: serde_json::from_str(&sessions).or_doing(doing)?,
         status: row.try_get("status").or_doing(doing)?,
     })

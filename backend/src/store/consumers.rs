@@ -87,17 +87,12 @@ impl Store {
     /// # Errors
     /// The store failed.
     pub async fn consumer_ids(&self, after: &str, most: i64) -> Result<Vec<String>, StoreError> {
-        let doing = "list consumers";
-        sqlx::query(
+        self.page_of_ids(
             "SELECT client_id FROM consumers WHERE client_id > $1 ORDER BY client_id LIMIT $2",
+            "list consumers",
+            after,
+            most,
         )
-        .bind(after)
-        .bind(most)
-        .fetch_all(&self.read)
         .await
-        .or_doing(doing)?
-        .iter()
-        .map(|row| row.try_get(0).or_doing(doing))
-        .collect()
     }
 }

@@ -201,16 +201,13 @@ impl Store {
     /// # Errors
     /// The store failed.
     pub async fn home_ids(&self, after: &str, most: i64) -> Result<Vec<String>, StoreError> {
-        let doing = "list homes";
-        sqlx::query("SELECT id FROM homes WHERE id > $1 ORDER BY id LIMIT $2")
-            .bind(after)
-            .bind(most)
-            .fetch_all(&self.read)
-            .await
-            .or_doing(doing)?
-            .iter()
-            .map(|row| row.try_get(0).or_doing(doing))
-            .collect()
+        self.page_of_ids(
+            "SELECT id FROM homes WHERE id > $1 ORDER BY id LIMIT $2",
+            "list homes",
+            after,
+            most,
+        )
+        .await
     }
 
     /// What `value` tells.

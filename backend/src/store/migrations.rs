@@ -15,10 +15,11 @@ const MIGRATIONS: &[&[&str]] = &[&[
     "CREATE TABLE home_identifiers (kind TEXT NOT NULL, value TEXT NOT NULL, home_id TEXT NOT NULL, mac TEXT, \
      PRIMARY KEY (kind, value))",
     "CREATE INDEX home_identifiers_by_home ON home_identifiers (home_id)",
-    // sessions: what the last report says of each session, as JSON. status: that report as it came.
+    // sessions: what the last report says of each session, as JSON. status: that report as it came. duplicate_ms: when
+    // a run reported that another run had followed; NULL: never.
     "CREATE TABLE agents (id TEXT PRIMARY KEY, home_id TEXT, token_hash TEXT, created_ms BIGINT NOT NULL, \
      last_poll_ms BIGINT NOT NULL, last_status_ms BIGINT NOT NULL, source TEXT, version TEXT, boot_id TEXT, \
-     sequence BIGINT NOT NULL, applied_revision BIGINT, sessions TEXT NOT NULL, status TEXT)",
+     previous_boot_id TEXT, duplicate_ms BIGINT, sequence BIGINT NOT NULL, applied_revision BIGINT, sessions TEXT NOT NULL, status TEXT)",
     "CREATE INDEX agents_by_home ON agents (home_id)",
     "CREATE UNIQUE INDEX agents_by_token ON agents (token_hash)",
     // Public addresses that an agent reports and that the backend believes.

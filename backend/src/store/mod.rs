@@ -82,9 +82,10 @@ impl StoreError {
             | sqlx::Error::WorkerCrashed
             | sqlx::Error::Protocol(_) => true,
             sqlx::Error::Database(error) => error.code().is_some_and(|code| match code.len() {
-                // SQLSTATE: connection, resources, operator intervention, lost race. Five characters always;
-                // SQLite's numbers have four at most but for a few that are none of these.
-                5 => ["08", "53", "57", "40"]
+                // SQLSTATE: connection, a standby that only reads, a transaction that the server ended, resources, a
+                // lock waited for too long, operator intervention, lost race. Five characters always; SQLite's
+                // numbers have four at most but for a few that are none of these.
+                5 => ["08", "25006", "25P03", "53", "55P03", "57", "40"]
                     .iter()
                     .any(|class| code.starts_with(class)),
                 // SQLite: BUSY, LOCKED, READONLY, IOERR, FULL, CANTOPEN, in the low byte.
@@ -136,9 +137,12 @@ impl Store {
                 .test_before_acquire(!sqlite)
                 .after_connect(move |connection, _| {
                     Box::pin(async move {
-                        if sqlite {
-                            connection.execute(SQLITE_SETTINGS).await?;
-                        }
+                        let settings = if sqlite {
+                            SQLITE_SETTINGS
+                        } else {
+                            POSTGRES_SETTINGS
+                        };
+                        connection.execute(settings).await?;
                         Ok(())
                     })
                 });
@@ -158,6 +162,25 @@ impl Store {
             read,
             write,
         })
+    }
+
+    /// The ids that a statement selects after `after`, at most `most`.
+    async fn page_of_ids(
+        &self,
+        sql: &'static str,
+        doing: &'static str,
+        after: &str,
+        most: i64,
+    ) -> Result<Vec<String>, StoreError> {
+        sqlx::query(sql)
+            .bind(after)
+            .bind(most)
+            .fetch_all(&self.read)
+            .await
+            .or_doing(doing)?
+            .iter()
+            .map(|row| row.try_get(0).or_doing(doing))
+            .collect()
     }
 
     /// Whether the store answers.
@@ -210,6 +233,11 @@ pub fn sqlite_file(url: &str) -> &Path {
 /// would add an fsync to every session. The busy timeout concerns other processes over the same file only.
 const SQLITE_SETTINGS: &str = "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; \
      PRAGMA busy_timeout = 5000; PRAGMA foreign_keys = ON;";
+
+/// A process that is cut off in the middle of a transaction holds its home until the server notices, which may take
+/// hours. The server ends such a transaction, and others wait for a home no longer than for SQLite's writer.
+const POSTGRES_SETTINGS: &str =
+    "SET lock_timeout = 5000; SET idle_in_transaction_session_timeout = 20000;";
 
 /// Raises the revision of `home` and returns it, and holds the home until the transaction ends. `None`: no such
 /// home.

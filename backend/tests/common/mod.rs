@@ -270,6 +270,19 @@ impl Running {
         }
     }
 
+    /// Changes the database behind the backend's back.
+    pub(crate) fn sql(&self, statement: &'static str) {
+        let url = format!(
+            "sqlite:{}",
+            self.directory.path().join("q.sqlite").display()
+        );
+        self.runtime.block_on(async {
+            let pool = sqlx::AnyPool::connect(&url).await.unwrap();
+            sqlx::query(statement).execute(&pool).await.unwrap();
+            pool.close().await;
+        });
+    }
+
     pub(crate) fn stop(&mut self) {
         if let Some(backend) = self.backend.take() {
             self.runtime.block_on(backend.stop());
