@@ -48,10 +48,10 @@ pub fn measure() {
     };
     apply(0);
     let idle = Memory::of(pid);
-    idle.row("resident memory, idle").print();
+    idle.promise("resident memory, idle").print();
     let all = apply(1000);
     let full = Memory::of(pid);
-    full.row("resident memory, 1000 sessions").print();
+    full.promise("resident memory, 1000 sessions").print();
     let one = apply(1001);
     let none = apply(0);
     Memory::of(pid)
@@ -99,11 +99,15 @@ impl Memory {
         }
     }
 
+    fn promise(&self, what: &str) -> Row {
+        self.row(what)
+            .promised("at most 5 MB", self.resident <= 5_000_000)
+    }
+
     fn row(&self, what: &str) -> Row {
         let mega = |bytes: u64| bytes as f64 / 1e6;
         Row::new(what, format!("{:.1} MB", mega(self.resident)))
             .baseline(format!("{:.1} MB its own (RssAnon)", mega(self.anonymous)))
-            .promised("at most 5 MB", self.resident <= 5_000_000)
     }
 }
 

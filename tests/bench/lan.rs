@@ -16,7 +16,8 @@ use super::sessions;
 use super::site::{FLOOD_PORT, Flow, Site, To};
 
 const BLOCKS: usize = 12;
-const TCP_ROUNDS: usize = 15;
+const TCP_BLOCKS: usize = 9;
+const TCP_BLOCK: usize = 6;
 
 const FLOW: Flow = Flow {
     device: Device::Phone,
@@ -64,12 +65,19 @@ pub fn measure() {
     );
 }
 
-/// Two homes in turn, so that whatever else the machine does meets both.
+/// Two homes in turn, so that whatever else the machine does meets both; the fastest of each block
+/// counts, since all that can happen to a flow makes it slower.
 fn throughput(bare: &Site, agent: &Site) {
     let mut rates = [Vec::new(), Vec::new()];
-    for _ in 0..TCP_ROUNDS {
-        for (site, rates) in [bare, agent].into_iter().zip(&mut rates) {
-            rates.push(tcp(&site.home));
+    for _ in 0..TCP_BLOCKS {
+        let mut fastest = [0.0, 0.0];
+        for _ in 0..TCP_BLOCK {
+            for (site, fastest) in [bare, agent].into_iter().zip(&mut fastest) {
+                *fastest = tcp(&site.home).max(*fastest);
+            }
+        }
+        for (rates, fastest) in rates.iter_mut().zip(fastest) {
+            rates.push(fastest);
         }
     }
     let [without, with] = rates;
@@ -88,6 +96,6 @@ fn tcp(home: &Home) -> f64 {
     let sink = Sink::start(&home.laptop, at);
     let _bulk = Bulk::start(&home.phone, PHONE_V4.into(), at, 1);
     // Until the window is open.
-    thread::sleep(Duration::from_millis(100));
-    sink.rate(Duration::from_millis(300))
+    thread::sleep(Duration::from_millis(50));
+    sink.rate(Duration::from_millis(100))
 }
