@@ -7,7 +7,7 @@ use std::time::Duration;
 use qod_wire::{Counters, RejectCode};
 
 use crate::flow::{Match, Way};
-use crate::ruleset::{Changes, Element, Hook, Layout, Ruleset};
+use crate::ruleset::{Changes, DeviceBits, Element, Hook, Layout, Ruleset};
 use crate::session::{Entry, Rejection, Session, SessionId};
 
 /// An element in force is left alone unless its end would move by more than this.
@@ -103,6 +103,14 @@ pub fn changes(
     held: &Ruleset,
     now: Duration,
 ) -> Changes {
+    if sessions.is_empty() {
+        // Nothing to mark, so nothing is in the packets' way. And the kernel drops a table at once,
+        // where it takes most of a second to remove a thousand elements (measured on 6.18).
+        return match held.layout {
+            Layout::Absent => Changes::default(),
+            Layout::Current | Layout::Other(_) => Changes::clear(),
+        };
+    }
     // What another layout holds is not understood, so nothing of it is kept.
     let nothing = Ruleset {
         layout: held.layout.clone(),
@@ -163,7 +171,10 @@ pub fn changes(
             changes.add_dscps.insert(session.dscp);
         }
     }
-    let devices: BTreeSet<IpAddr> = wanted.keys().map(|matches| matches.device).collect();
+    let devices: BTreeSet<DeviceBits> = wanted
+        .keys()
+        .map(|matches| DeviceBits::of(matches.device))
+        .collect();
     changes.add_devices = devices.difference(&held.devices).copied().collect();
     changes.delete_devices = held.devices.difference(&devices).copied().collect();
     changes.add_hooks = hooks.difference(&held.hooks).cloned().collect();
@@ -239,7 +250,7 @@ mod tests {
         for session in sessions {
             held.dscps.insert(session.dscp);
             for matches in &session.matches {
-                held.devices.insert(matches.device);
+                held.devices.insert(DeviceBits::of(matches.device));
                 let element = Held {
                     session: session.id.clone(),
                     dscp: Some(session.dscp),
@@ -440,6 +451,10 @@ mod tests {
             let (before, after) = (admitted(&before), admitted(&after));
             let mut state = held(&before);
             let changes = changes(&after, &BTreeSet::new(), &state, NOW);
+            if changes.clear {
+                prop_assert!(after.is_empty());
+                state = Ruleset::default();
+            }
             for (matches, _) in &changes.delete {
                 prop_assert!(state.elements.remove(matches).is_some());
             }

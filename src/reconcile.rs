@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use qod_wire::{Counters, RejectCode, SessionState, SessionStatus};
 
-use crate::flow::{Match, Way};
+use crate::flow::Way;
 use crate::plan::{self, Verdict};
-use crate::ruleset::{CommitError, Held, Hook, Kernel, Part, Ruleset};
+use crate::ruleset::{CommitError, Hook, Kernel, Part, Ruleset};
 use crate::session::{Entry, Rejection, Session, SessionId};
 
 /// How often a refused transaction is sent again without what was refused; then sessions go one by one.
@@ -24,16 +24,16 @@ pub struct Wanted<'a> {
     pub max_sessions: usize,
 }
 
-/// What the kernel holds now, and what it refused.
+/// What the kernel took and what it refused. What it holds is not kept: it changes by itself, and the
+/// kernel is always there to be asked.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Outcome {
-    held: Ruleset,
     hooks: BTreeSet<Hook>,
     refused: HashMap<SessionId, String>,
     trouble: Option<String>,
 }
 
-/// Brings the kernel to what is wanted and reads it back.
+/// Brings the kernel to what is wanted, and reads back what it holds then.
 ///
 /// `clock` is the boot-time clock.
 ///
@@ -43,30 +43,30 @@ pub fn reconcile<K: Kernel>(
     kernel: &mut K,
     wanted: &Wanted<'_>,
     clock: impl Fn() -> Duration,
-) -> Result<Outcome, K::Error> {
+) -> Result<(Outcome, Ruleset), K::Error> {
     let mut outcome = Outcome {
-        held: kernel.observe()?,
         hooks: wanted.hooks.clone(),
         refused: HashMap::new(),
         trouble: None,
     };
+    let mut held = kernel.observe()?;
     for _ in 0..ROUNDS {
         let now = clock();
         let verdicts = outcome.admit(wanted.entries, wanted.max_sessions, now);
-        let changes = plan::changes(&admitted(&verdicts), &outcome.hooks, &outcome.held, now);
+        let changes = plan::changes(&admitted(&verdicts), &outcome.hooks, &held, now);
         if changes.is_empty() {
-            return Ok(outcome);
+            return Ok((outcome, held));
         }
         let result = kernel.commit(&changes);
-        outcome.held = kernel.observe()?;
+        held = kernel.observe()?;
         match result {
-            Ok(()) => return Ok(outcome),
-            Err(error) if !outcome.learn(&error) => return Ok(outcome),
+            Ok(()) => return Ok((outcome, held)),
+            Err(error) if !outcome.learn(&error) => return Ok((outcome, held)),
             Err(_) => {}
         }
     }
-    one_by_one(kernel, wanted, &mut outcome, clock())?;
-    Ok(outcome)
+    let held = one_by_one(kernel, wanted, &mut outcome, held, clock())?;
+    Ok((outcome, held))
 }
 
 /// The last resort, when the kernel names another culprit every time: what is in force stays, and each
@@ -75,24 +75,25 @@ fn one_by_one<K: Kernel>(
     kernel: &mut K,
     wanted: &Wanted<'_>,
     outcome: &mut Outcome,
+    mut held: Ruleset,
     now: Duration,
-) -> Result<(), K::Error> {
+) -> Result<Ruleset, K::Error> {
     let verdicts = outcome.admit(wanted.entries, wanted.max_sessions, now);
     let (mut taken, waiting): (Vec<&Session>, Vec<&Session>) = admitted(&verdicts)
         .into_iter()
-        .partition(|session| outcome.holds(session));
+        .partition(|session| held.remaining(session).is_some());
     for session in waiting {
         taken.push(session);
-        let changes = plan::changes(&taken, &outcome.hooks, &outcome.held, now);
+        let changes = plan::changes(&taken, &outcome.hooks, &held, now);
         if let Err(error) = kernel.commit(&changes) {
             taken.pop();
             outcome
                 .refused
                 .insert(session.id.clone(), error.to_string());
         }
-        outcome.held = kernel.observe()?;
+        held = kernel.observe()?;
     }
-    Ok(())
+    Ok(held)
 }
 
 fn admitted<'a>(verdicts: &[Verdict<'a>]) -> Vec<&'a Session> {
@@ -104,24 +105,15 @@ fn admitted<'a>(verdicts: &[Verdict<'a>]) -> Vec<&'a Session> {
 }
 
 impl Outcome {
-    /// What was read back.
-    pub fn held(&self) -> &Ruleset {
-        &self.held
-    }
-
     /// What the kernel refused beside sessions, or why it could not be changed.
     pub fn trouble(&self) -> Option<&str> {
         self.trouble.as_deref()
     }
 
-    /// Takes in what was read back since; what was refused stays refused.
-    pub fn refresh(&mut self, held: Ruleset) {
-        self.held = held;
-    }
-
-    /// Every entry as the kernel holds it now, in array order.
+    /// Every entry as the kernel holds it, in array order.
     pub fn sessions(
         &self,
+        held: &Ruleset,
         entries: &[Entry],
         max_sessions: usize,
         now: Duration,
@@ -131,7 +123,7 @@ impl Outcome {
             .iter()
             .zip(verdicts)
             .map(|(entry, verdict)| match verdict {
-                Verdict::Admitted(session) => match self.verify(session) {
+                Verdict::Admitted(session) => match self.verify(held, session) {
                     Ok(status) => status,
                     Err(rejection) => rejected(&entry.id, rejection),
                 },
@@ -139,26 +131,6 @@ impl Outcome {
                 Verdict::Expired => bare(&entry.id, SessionState::Expired),
             });
         statuses.collect()
-    }
-
-    /// When the kernel will have ended a session of which it holds all, counted from `now`.
-    pub fn remaining(&self, session: &Session) -> Option<Duration> {
-        let elements = session
-            .matches
-            .iter()
-            .map(|matches| self.element(session, matches));
-        let remaining = elements.map(|held| Some(held?.remaining));
-        remaining.collect::<Option<Vec<_>>>()?.into_iter().min()
-    }
-
-    fn holds(&self, session: &Session) -> bool {
-        self.remaining(session).is_some()
-    }
-
-    /// The element of a session, if the kernel holds it as it should be.
-    fn element(&self, session: &Session, matches: &Match) -> Option<&Held> {
-        let held = self.held.elements.get(matches)?;
-        (held.session == session.id && held.dscp == Some(session.dscp)).then_some(held)
     }
 
     fn admit<'a>(
@@ -201,7 +173,7 @@ impl Outcome {
     }
 
     /// The session as the kernel holds it; all of it, or a rejection.
-    fn verify(&self, session: &Session) -> Result<SessionStatus, Rejection> {
+    fn verify(&self, held: &Ruleset, session: &Session) -> Result<SessionStatus, Rejection> {
         let reject = |code, message: &str| {
             Err(Rejection {
                 code,
@@ -210,18 +182,15 @@ impl Outcome {
         };
         let mut status = bare(&session.id, SessionState::Active);
         for matches in &session.matches {
-            let hooked = self
-                .held
-                .hooks
-                .iter()
-                .any(|hook| self.hooks.contains(hook) && sees(hook, matches.way));
+            let mut hooks = held.hooks.intersection(&self.hooks);
+            let hooked = hooks.any(|hook| sees(hook, matches.way));
             if !hooked {
                 return match &self.trouble {
                     Some(trouble) => reject(RejectCode::Unsupported, trouble),
                     None => reject(RejectCode::DeviceNotFound, "no port of the home is present"),
                 };
             }
-            let Some(held) = self.element(session, matches) else {
+            let Some(element) = held.element(session, matches) else {
                 let why = self
                     .trouble
                     .as_deref()
@@ -233,10 +202,10 @@ impl Outcome {
                 Way::Down => &mut status.downstream,
             };
             let sum = way.get_or_insert_default();
-            sum.packets = sum.packets.saturating_add(held.counters.packets);
-            sum.bytes = sum.bytes.saturating_add(held.counters.bytes);
+            sum.packets = sum.packets.saturating_add(element.counters.packets);
+            sum.bytes = sum.bytes.saturating_add(element.counters.bytes);
         }
-        let remaining = session.ends.and_then(|_| self.remaining(session));
+        let remaining = session.ends.and_then(|_| held.remaining(session));
         // To the millisecond, as the contract has it.
         status.expires_in = remaining.map(|left| left.as_millis() as f64 / 1000.0);
         Ok(status)
@@ -276,8 +245,8 @@ fn bare(id: &SessionId, state: SessionState) -> SessionStatus {
 mod tests {
     use super::*;
     use crate::dscp::Dscp;
-    use crate::flow::{Family, Peer, PortRange, Prefix};
-    use crate::ruleset::{Changes, Layout};
+    use crate::flow::{Family, Match, Peer, PortRange, Prefix};
+    use crate::ruleset::{Changes, Held, Layout};
     use std::convert::Infallible;
     use std::net::IpAddr;
 
@@ -323,6 +292,10 @@ mod tests {
                     refused.into_iter().take(most).collect(),
                 ));
             }
+            if changes.clear {
+                self.ruleset = Ruleset::default();
+                return Ok(());
+            }
             self.ruleset.layout = Layout::Current;
             for (matches, _) in &changes.delete {
                 self.ruleset.elements.remove(matches);
@@ -339,11 +312,6 @@ mod tests {
             self.ruleset.devices.extend(&changes.add_devices);
             self.ruleset.dscps.extend(&changes.add_dscps);
             self.ruleset.hooks.extend(changes.add_hooks.iter().cloned());
-            Ok(())
-        }
-
-        fn clear(&mut self) -> Result<(), CommitError> {
-            self.ruleset = Ruleset::default();
             Ok(())
         }
     }
@@ -382,8 +350,8 @@ mod tests {
             hooks,
             max_sessions: 100,
         };
-        let outcome = reconcile(kernel, &wanted, || NOW).unwrap();
-        outcome.sessions(wanted.entries, 100, NOW)
+        let (outcome, held) = reconcile(kernel, &wanted, || NOW).unwrap();
+        outcome.sessions(&held, wanted.entries, 100, NOW)
     }
 
     fn summary(sessions: &[SessionStatus]) -> Vec<(SessionState, Option<RejectCode>)> {
@@ -445,6 +413,32 @@ mod tests {
     }
 
     #[test]
+    fn the_last_resort_leaves_alone_what_is_in_force() {
+        let good: Vec<_> = (0..4).map(|n| entry(&format!("g{n}"), n + 1)).collect();
+        let mut kernel = Memory::default();
+        run(&mut kernel, &good, &hooks());
+        for element in kernel.ruleset.elements.values_mut() {
+            element.counters.packets = 7;
+        }
+        let bad = (0..10).map(|n| entry(&format!("b{n}"), n + 100));
+        let list: Vec<_> = bad.chain(good).collect();
+        kernel.refuses = list
+            .iter()
+            .take(10)
+            .map(|e| Part::Add(e.id.clone()))
+            .collect();
+        kernel.terse = true;
+        let sessions = run(&mut kernel, &list, &hooks());
+        assert_eq!(summary(&sessions)[..10], [REFUSED; 10]);
+        assert_eq!(summary(&sessions)[10..], [ACTIVE; 4]);
+        assert!(
+            sessions[10..]
+                .iter()
+                .all(|s| s.upstream.is_some_and(|c| c.packets == 7))
+        );
+    }
+
+    #[test]
     fn a_port_that_cannot_be_hooked_costs_only_itself() {
         let gone = Hook::Up("lan2".into());
         let mut kernel = Memory {
@@ -458,9 +452,9 @@ mod tests {
             hooks: &all,
             max_sessions: 100,
         };
-        let outcome = reconcile(&mut kernel, &wanted, || NOW).unwrap();
+        let (outcome, held) = reconcile(&mut kernel, &wanted, || NOW).unwrap();
         assert_eq!(
-            summary(&outcome.sessions(wanted.entries, 100, NOW)),
+            summary(&outcome.sessions(&held, wanted.entries, 100, NOW)),
             [ACTIVE]
         );
         assert_eq!(
@@ -494,16 +488,16 @@ mod tests {
             hooks: &hooks,
             max_sessions: 100,
         };
-        let mut outcome = reconcile(&mut kernel, &wanted, || NOW).unwrap();
+        let (outcome, _) = reconcile(&mut kernel, &wanted, || NOW).unwrap();
         kernel.ruleset.elements.pop_first();
-        outcome.refresh(kernel.observe().unwrap());
+        let held = kernel.observe().unwrap();
         assert_eq!(
-            summary(&outcome.sessions(wanted.entries, 100, NOW)),
+            summary(&outcome.sessions(&held, wanted.entries, 100, NOW)),
             [REFUSED]
         );
         let later = NOW + Duration::from_secs(60);
         assert_eq!(
-            outcome.sessions(wanted.entries, 100, later)[0].state,
+            outcome.sessions(&held, wanted.entries, 100, later)[0].state,
             SessionState::Expired
         );
     }

@@ -9,8 +9,8 @@ use std::time::Duration;
 use qod_wire::Counters;
 
 use crate::dscp::Dscp;
-use crate::flow::Match;
-use crate::session::SessionId;
+use crate::flow::{Family, Match};
+use crate::session::{Session, SessionId};
 
 /// What the agent's table holds, read back from the kernel.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -19,12 +19,30 @@ pub struct Ruleset {
     pub layout: Layout,
     /// Every element in force.
     pub elements: BTreeMap<Match, Held>,
-    /// The addresses that are let through to the lookups at all.
-    pub devices: BTreeSet<IpAddr>,
+    /// The devices that are let through to the lookups at all.
+    pub devices: BTreeSet<DeviceBits>,
     /// The code points that have a chain.
     pub dscps: BTreeSet<Dscp>,
     /// The base chains.
     pub hooks: BTreeSet<Hook>,
+}
+
+impl Ruleset {
+    /// The element of a session, if it is as it should be.
+    pub fn element(&self, session: &Session, matches: &Match) -> Option<&Held> {
+        let held = self.elements.get(matches)?;
+        (held.session == session.id && held.dscp == Some(session.dscp)).then_some(held)
+    }
+
+    /// Time until the kernel ends a session; none, unless it holds all of it.
+    pub fn remaining(&self, session: &Session) -> Option<Duration> {
+        let elements = session
+            .matches
+            .iter()
+            .map(|matches| self.element(session, matches));
+        let remaining = elements.map(|held| Some(held?.remaining));
+        remaining.collect::<Option<Vec<_>>>()?.into_iter().min()
+    }
 }
 
 /// Whether a table of the agent's is there.
@@ -37,6 +55,30 @@ pub enum Layout {
     Current,
     /// Made by another version; the text is its comment.
     Other(String),
+}
+
+/// What is asked of a packet's device first: the last 16 bits of its address. The kernel keeps these in a
+/// bitmap; other devices that share them cost a lookup in vain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DeviceBits {
+    /// The address's family.
+    pub family: Family,
+    /// Its last two octets.
+    pub octets: [u8; 2],
+}
+
+impl DeviceBits {
+    /// Those of an address.
+    pub fn of(address: IpAddr) -> Self {
+        let octets = match address {
+            IpAddr::V4(a) => a.octets().last_chunk().copied(),
+            IpAddr::V6(a) => a.octets().last_chunk().copied(),
+        };
+        Self {
+            family: Family::of(address),
+            octets: octets.unwrap_or_default(),
+        }
+    }
 }
 
 /// An element as the kernel holds it.
@@ -99,6 +141,8 @@ impl fmt::Display for Hook {
 /// What turns one ruleset into another, in one transaction.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Changes {
+    /// The whole table is removed, and nothing else done.
+    pub clear: bool,
     /// The table is made first.
     pub create: bool,
     /// A table of another layout is removed before that, in the same transaction. Single packets are
@@ -110,10 +154,10 @@ pub struct Changes {
     pub delete: Vec<(Match, SessionId)>,
     /// Elements to be added, after the removals.
     pub add: Vec<Element>,
-    /// Device addresses to be let through.
-    pub add_devices: BTreeSet<IpAddr>,
-    /// Device addresses that have no element any more.
-    pub delete_devices: BTreeSet<IpAddr>,
+    /// Devices to be let through.
+    pub add_devices: BTreeSet<DeviceBits>,
+    /// Devices that have no element any more.
+    pub delete_devices: BTreeSet<DeviceBits>,
     /// Base chains to be added.
     pub add_hooks: BTreeSet<Hook>,
     /// Base chains to be removed.
@@ -121,6 +165,14 @@ pub struct Changes {
 }
 
 impl Changes {
+    /// Everything is removed.
+    pub fn clear() -> Self {
+        Self {
+            clear: true,
+            ..Self::default()
+        }
+    }
+
     /// Whether there is nothing to do.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
@@ -199,10 +251,4 @@ pub trait Kernel {
     /// # Errors
     /// See [`CommitError`].
     fn commit(&mut self, changes: &Changes) -> Result<(), CommitError>;
-
-    /// Removes the whole table.
-    ///
-    /// # Errors
-    /// See [`CommitError`]; that there is no table is not one.
-    fn clear(&mut self) -> Result<(), CommitError>;
 }

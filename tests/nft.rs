@@ -13,11 +13,13 @@ use std::collections::{BTreeSet, HashMap};
 use std::process::Command;
 use std::time::Duration;
 
-use namespace::{alone, ip};
+use namespace::{alone, ip, run};
 use qod_agent::nft::{MarkBits, Nft};
 use qod_agent::plan::{self, Verdict};
-use qod_agent::ruleset::{Hook, Kernel, Layout};
+use qod_agent::reconcile::{Wanted, reconcile};
+use qod_agent::ruleset::{Changes, Hook, Kernel, Layout, Ruleset};
 use qod_agent::session::{self, Entry, Session};
+use qod_wire::SessionState;
 use serde_json::{Value, json};
 
 /// The devices that are hooked into.
@@ -61,7 +63,7 @@ fn open() -> Nft {
 }
 
 /// Makes the kernel hold these sessions and reads it back.
-fn apply(nft: &mut Nft, sessions: &[&Session]) -> qod_agent::ruleset::Ruleset {
+fn apply(nft: &mut Nft, sessions: &[&Session]) -> Ruleset {
     let held = nft.observe().unwrap();
     let changes = plan::changes(sessions, &hooks(), &held, Duration::from_secs(1));
     nft.commit(&changes).unwrap();
@@ -112,10 +114,63 @@ fn what_is_written_is_read_back() {
             "{text}"
         );
 
+        // Nothing to mark: nothing is left.
         let held = apply(&mut nft, &[]);
-        assert!(held.elements.is_empty() && held.devices.is_empty());
-        nft.clear().unwrap();
-        assert_eq!(nft.observe().unwrap().layout, Layout::Absent);
-        nft.clear().unwrap();
+        assert_eq!(held, Ruleset::default());
+        nft.commit(&Changes::clear()).unwrap();
+    });
+}
+
+#[test]
+fn another_mask_is_another_layout() {
+    alone(|| async {
+        devices();
+        let entries = entries(&[full_session("a", 23)]);
+        apply(&mut open(), &admitted(&entries));
+        let mut nft = Nft::open(MarkBits::from_mask(0x7f).unwrap()).unwrap();
+        assert!(matches!(nft.observe().unwrap().layout, Layout::Other(_)));
+        let held = apply(&mut nft, &admitted(&entries));
+        assert_eq!(held.elements.len(), 4);
+        let table = run("nft list table netdev qod");
+        assert!(
+            table.contains("meta mark & 0x0000007f vmap @chains"),
+            "{table}"
+        );
+    });
+}
+
+#[test]
+fn a_hook_that_is_refused_costs_itself_alone() {
+    alone(|| async {
+        devices();
+        // The kernel's limit of hooks in one place (MAX_HOOK_COUNT of net/netfilter/core.c).
+        let full: String = (0..1024)
+            .map(|n| {
+                let hook = "type filter hook egress device \"wan\" priority 0;";
+                format!("add chain netdev full c{n} {{ {hook} }}\n")
+            })
+            .collect();
+        std::fs::write(
+            "/tmp/qod-full.nft",
+            format!("add table netdev full\n{full}"),
+        )
+        .unwrap();
+        run("nft -f /tmp/qod-full.nft");
+        std::fs::remove_file("/tmp/qod-full.nft").unwrap();
+
+        let entries = entries(&[full_session("a", 23)]);
+        let wanted = Wanted {
+            entries: &entries,
+            hooks: &hooks(),
+            max_sessions: 10,
+        };
+        let now = Duration::from_secs(1);
+        let (outcome, held) = reconcile(&mut open(), &wanted, || now).unwrap();
+        let sessions = outcome.sessions(&held, &entries, 10, now);
+        assert_eq!(sessions[0].state, SessionState::Active, "{sessions:?}");
+        assert_eq!(
+            outcome.trouble(),
+            Some("hooking into the egress of wan: Argument list too long")
+        );
     });
 }

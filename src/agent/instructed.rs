@@ -7,8 +7,8 @@ use qod_wire::{Link, QueueMode};
 
 use crate::backend::RawInstructions;
 use crate::config::Config;
-use crate::reconcile::{Outcome, Wanted};
-use crate::ruleset::Hook;
+use crate::reconcile::Wanted;
+use crate::ruleset::{Hook, Ruleset};
 use crate::session::{self, Entry};
 
 /// Instructions with their sessions read, and the configuration's values where they have none.
@@ -50,7 +50,7 @@ impl Instructed {
 
     /// Takes over the ends that the kernel holds where they come first. Within the tolerance an element in
     /// force is left alone, and when it ends its session has ended, not vanished.
-    pub(super) fn adopt_ends(&mut self, outcome: &Outcome, now: Duration) {
+    pub(super) fn adopt_ends(&mut self, held: &Ruleset, now: Duration) {
         for entry in &mut self.entries {
             let Ok(session) = &mut entry.session else {
                 continue;
@@ -58,7 +58,7 @@ impl Instructed {
             let Some(end) = session.ends.filter(|end| *end > now) else {
                 continue;
             };
-            if let Some(remaining) = outcome.remaining(session) {
+            if let Some(remaining) = held.remaining(session) {
                 session.ends = Some(end.min(now + remaining));
             }
         }

@@ -22,7 +22,7 @@ use crate::nft::Nft;
 use crate::plan;
 use crate::queue::Queues;
 use crate::reconcile::{self, Outcome};
-use crate::ruleset::{Hook, Kernel};
+use crate::ruleset::{Changes, Hook, Kernel};
 use crate::status::{Identity, Request};
 use crate::uplink::News;
 use instructed::Instructed;
@@ -72,6 +72,8 @@ pub struct Agent {
     /// Everything of the agent's is to be removed, or has been.
     decommissioned: Option<Removal>,
     outcome: Option<Outcome>,
+    /// Whether packets meet the table, as last read back.
+    attached: bool,
     /// As last read back.
     sessions: Vec<SessionStatus>,
     /// What the backend was last told of them.
@@ -170,6 +172,7 @@ impl Agent {
             instructed: None,
             decommissioned: None,
             outcome: None,
+            attached: false,
             sessions: Vec::new(),
             reported: Vec::new(),
             troubles: Troubles::default(),
@@ -322,12 +325,13 @@ impl Agent {
         log::warn!("decommissioned: removing all marks and queues");
         self.instructed = None;
         self.outcome = None;
+        self.attached = false;
         self.sessions.clear();
         self.troubles = Troubles {
             poll: self.troubles.poll.take(),
             ..Troubles::default()
         };
-        let table = self.nft.clear();
+        let table = self.nft.commit(&Changes::clear());
         let queues = self.queues.remove_all().await;
         if let Err(error) = &table {
             log::error!("removing the table: {error}");
@@ -374,11 +378,12 @@ impl Agent {
         };
         let wanted = instructed.wanted(&hooks, &self.config);
         let trouble = match reconcile::reconcile(&mut self.nft, &wanted, clock::now) {
-            Ok(outcome) => {
+            Ok((outcome, held)) => {
                 let now = clock::now();
-                instructed.adopt_ends(&outcome, now);
-                self.sessions =
-                    outcome.sessions(&instructed.entries, self.config.max_sessions, now);
+                instructed.adopt_ends(&held, now);
+                let most = self.config.max_sessions;
+                self.sessions = outcome.sessions(&held, &instructed.entries, most, now);
+                self.attached = !held.hooks.is_empty();
                 let trouble = outcome
                     .trouble()
                     .map(|trouble| Warning::new("KERNEL", trouble));

@@ -29,16 +29,12 @@ impl Agent {
                 Err(error) => log::warn!("{error}"),
             }
         }
-        let attached = self
-            .outcome
-            .as_ref()
-            .is_some_and(|o| !o.held().hooks.is_empty());
         self.identity.sign(Report {
             revision: self
                 .instructed
                 .as_ref()
                 .map(|instructed| instructed.revision),
-            placement: attached.then(|| "netdev".to_owned()),
+            placement: self.attached.then(|| "netdev".to_owned()),
             sessions: self.sessions.clone(),
             queues,
             wan: self.wan(),
@@ -49,15 +45,17 @@ impl Agent {
 
     /// Reads the kernel again: counters move by themselves.
     pub(super) fn refresh(&mut self) {
-        let (Some(instructed), Some(outcome)) = (&self.instructed, &mut self.outcome) else {
+        let (Some(instructed), Some(outcome)) = (&self.instructed, &self.outcome) else {
             return;
         };
         match self.nft.observe() {
-            Ok(held) => outcome.refresh(held),
+            Ok(held) => {
+                let most = self.config.max_sessions;
+                self.attached = !held.hooks.is_empty();
+                self.sessions = outcome.sessions(&held, &instructed.entries, most, clock::now());
+            }
             Err(error) => self.troubles.ruleset = Some(Warning::new("KERNEL", error)),
         }
-        let most = self.config.max_sessions;
-        self.sessions = outcome.sessions(&instructed.entries, most, clock::now());
     }
 
     fn wan(&self) -> Option<WanStatus> {

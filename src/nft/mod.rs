@@ -12,14 +12,15 @@ mod sys;
 mod table;
 mod transaction;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 
 use nftnl::{Batch, ProtoFamily};
 use nix::errno::Errno;
 
 use crate::flow::Family;
-use crate::ruleset::{Changes, CommitError, Kernel, Layout, Part, Ruleset};
+use crate::ruleset::{Changes, CommitError, DeviceBits, Kernel, Layout, Part, Ruleset};
+use crate::session::SessionId;
 use map::Map;
 use socket::{DumpEnd, Socket};
 pub use table::MarkBits;
@@ -118,15 +119,24 @@ impl Nft {
         })?];
         for family in Family::ALL {
             ends.push(self.dump(map::devices(family), |element| {
-                ruleset.devices.extend(address(element.key));
+                let octets = element.key.first_chunk().copied();
+                ruleset
+                    .devices
+                    .extend(octets.map(|octets| DeviceBits { family, octets }));
                 Ok(())
             })?);
         }
+        // A session has elements in several maps; they share its id.
+        let mut ids: HashSet<SessionId> = HashSet::new();
         for map in Map::all() {
             ends.push(self.dump(map.name(), |element| {
                 // What this agent would never write cannot be read either; it is left alone.
                 match element.held(map) {
-                    Some((matches, held)) => {
+                    Some((matches, mut held)) => {
+                        match ids.get(&held.session) {
+                            Some(id) => held.session = id.clone(),
+                            None => drop(ids.insert(held.session.clone())),
+                        }
                         ruleset.elements.insert(matches, held);
                     }
                     None => log::warn!("map {} holds an element of somebody else's", map.name()),
@@ -161,12 +171,6 @@ const NFTA_TABLE_NAME: u16 = 1;
 const NFTA_SET_ELEM_LIST_TABLE: u16 = 1;
 const NFTA_SET_ELEM_LIST_SET: u16 = 2;
 
-fn address(key: &[u8]) -> Option<std::net::IpAddr> {
-    let v4 = <[u8; 4]>::try_from(key).map(Into::into);
-    let v6 = <[u8; 16]>::try_from(key).map(Into::into);
-    v4.or(v6).ok()
-}
-
 impl Kernel for Nft {
     type Error = Error;
 
@@ -181,10 +185,6 @@ impl Kernel for Nft {
 
     fn commit(&mut self, changes: &Changes) -> Result<(), CommitError> {
         self.transact(transaction::steps(changes, self.bits))
-    }
-
-    fn clear(&mut self) -> Result<(), CommitError> {
-        self.transact(transaction::clear())
     }
 }
 

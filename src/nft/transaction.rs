@@ -7,7 +7,7 @@ use super::map::{self, Map};
 use super::message::{Message, SetElement, Value};
 use super::table::{self, DscpChain, MarkBits};
 use super::{TABLE, decode};
-use crate::flow::{Family, Match, Way};
+use crate::flow::{Match, Way};
 use crate::ruleset::{Changes, Element, Part};
 
 /// A message and what errors call it.
@@ -15,6 +15,9 @@ pub(super) type Step = (MsgType, Message, Part);
 
 /// The steps that make these changes, in the only order in which the kernel takes them.
 pub(super) fn steps(changes: &Changes, bits: MarkBits) -> Vec<Step> {
+    if changes.clear {
+        return clear();
+    }
     let mut steps = Vec::new();
     if changes.replace {
         steps.push(structure(MsgType::Del, table()));
@@ -42,10 +45,10 @@ pub(super) fn steps(changes: &Changes, bits: MarkBits) -> Vec<Step> {
     ] {
         for device in devices {
             let elements = vec![SetElement {
-                key: map::octets(*device),
+                key: device.octets.to_vec(),
                 ..SetElement::default()
             }];
-            let set = map::devices(Family::of(*device));
+            let set = map::devices(device.family);
             steps.push(structure(verb, Message::Elements { set, elements }));
         }
     }

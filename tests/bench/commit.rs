@@ -116,9 +116,9 @@ fn bring(nft: &mut Nft, entries: &[Entry]) -> Duration {
         max_sessions: entries.len(),
     };
     let start = Instant::now();
-    let outcome = reconcile(nft, &wanted, || NOW).unwrap();
+    let (outcome, held) = reconcile(nft, &wanted, || NOW).unwrap();
     let time = start.elapsed();
-    for session in outcome.sessions(wanted.entries, wanted.max_sessions, NOW) {
+    for session in outcome.sessions(&held, wanted.entries, wanted.max_sessions, NOW) {
         assert_eq!(session.state, SessionState::Active, "{session:?}");
     }
     time
