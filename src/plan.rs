@@ -7,7 +7,7 @@ use std::time::Duration;
 use qod_wire::{Counters, RejectCode};
 
 use crate::flow::{Match, Way};
-use crate::ruleset::{Changes, DeviceBits, Element, Hook, Layout, Ruleset};
+use crate::ruleset::{Changes, Element, Hook, Layout, Ruleset};
 use crate::session::{Entry, Rejection, Session, SessionId};
 
 /// An element in force is left alone unless its end would move by more than this.
@@ -171,10 +171,7 @@ pub fn changes(
             changes.add_dscps.insert(session.dscp);
         }
     }
-    let devices: BTreeSet<DeviceBits> = wanted
-        .keys()
-        .map(|matches| DeviceBits::of(matches.device))
-        .collect();
+    let devices: BTreeSet<IpAddr> = wanted.keys().map(|matches| matches.device).collect();
     changes.add_devices = devices.difference(&held.devices).copied().collect();
     changes.delete_devices = held.devices.difference(&devices).copied().collect();
     changes.add_hooks = hooks.difference(&held.hooks).cloned().collect();
@@ -250,7 +247,7 @@ mod tests {
         for session in sessions {
             held.dscps.insert(session.dscp);
             for matches in &session.matches {
-                held.devices.insert(DeviceBits::of(matches.device));
+                held.devices.insert(matches.device);
                 let element = Held {
                     session: session.id.clone(),
                     dscp: Some(session.dscp),

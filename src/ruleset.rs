@@ -9,7 +9,7 @@ use std::time::Duration;
 use qod_wire::Counters;
 
 use crate::dscp::Dscp;
-use crate::flow::{Family, Match};
+use crate::flow::Match;
 use crate::session::{Session, SessionId};
 
 /// What the agent's table holds, read back from the kernel.
@@ -19,8 +19,8 @@ pub struct Ruleset {
     pub layout: Layout,
     /// Every element in force.
     pub elements: BTreeMap<Match, Held>,
-    /// The devices that are let through to the lookups at all.
-    pub devices: BTreeSet<DeviceBits>,
+    /// The device addresses that are let through to the lookups at all.
+    pub devices: BTreeSet<IpAddr>,
     /// The code points that have a chain.
     pub dscps: BTreeSet<Dscp>,
     /// The base chains.
@@ -55,30 +55,6 @@ pub enum Layout {
     Current,
     /// Made by another version; the text is its comment.
     Other(String),
-}
-
-/// What is asked of a packet's device first: the last 16 bits of its address. The kernel keeps these in a
-/// bitmap; other devices that share them cost a lookup in vain.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct DeviceBits {
-    /// The address's family.
-    pub family: Family,
-    /// Its last two octets.
-    pub octets: [u8; 2],
-}
-
-impl DeviceBits {
-    /// Those of an address.
-    pub fn of(address: IpAddr) -> Self {
-        let octets = match address {
-            IpAddr::V4(a) => a.octets().last_chunk().copied(),
-            IpAddr::V6(a) => a.octets().last_chunk().copied(),
-        };
-        Self {
-            family: Family::of(address),
-            octets: octets.unwrap_or_default(),
-        }
-    }
 }
 
 /// An element as the kernel holds it.
@@ -154,10 +130,10 @@ pub struct Changes {
     pub delete: Vec<(Match, SessionId)>,
     /// Elements to be added, after the removals.
     pub add: Vec<Element>,
-    /// Devices to be let through.
-    pub add_devices: BTreeSet<DeviceBits>,
-    /// Devices that have no element any more.
-    pub delete_devices: BTreeSet<DeviceBits>,
+    /// Device addresses to be let through.
+    pub add_devices: BTreeSet<IpAddr>,
+    /// Device addresses that have no element any more.
+    pub delete_devices: BTreeSet<IpAddr>,
     /// Base chains to be added.
     pub add_hooks: BTreeSet<Hook>,
     /// Base chains to be removed.

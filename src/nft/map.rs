@@ -150,11 +150,7 @@ pub(super) fn address_part(family: Family) -> KeyPart {
     }
 }
 
-/// The set of the last 16 bits of a family's device addresses that have any session.
-///
-/// Sixteen bits make it a bitmap in the kernel, a look at which costs next to nothing, where a hash of the
-/// whole address costs every packet of every other device 5 % of its way. Who shares these bits with such a
-/// device is looked up in vain, and not marked.
+/// The set of a family's devices that have any session.
 pub(super) fn devices(family: Family) -> &'static str {
     match family {
         Family::V4 => "devices4",
@@ -194,6 +190,13 @@ pub(super) fn octets(address: IpAddr) -> Vec<u8> {
         IpAddr::V4(a) => a.octets().to_vec(),
         IpAddr::V6(a) => a.octets().to_vec(),
     }
+}
+
+/// The address that these octets are; none, if they are not as many as an address has.
+pub(super) fn address(octets: &[u8]) -> Option<IpAddr> {
+    let v4 = <[u8; 4]>::try_from(octets).map(IpAddr::from);
+    v4.or_else(|_| <[u8; 16]>::try_from(octets).map(IpAddr::from))
+        .ok()
 }
 
 /// A port in network order; each part of a key fills whole 32-bit words.

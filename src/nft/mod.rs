@@ -19,7 +19,7 @@ use nftnl::{Batch, ProtoFamily};
 use nix::errno::Errno;
 
 use crate::flow::Family;
-use crate::ruleset::{Changes, CommitError, DeviceBits, Kernel, Layout, Part, Ruleset};
+use crate::ruleset::{Changes, CommitError, Kernel, Layout, Part, Ruleset};
 use crate::session::SessionId;
 use map::Map;
 use socket::{DumpEnd, Socket};
@@ -119,10 +119,7 @@ impl Nft {
         })?];
         for family in Family::ALL {
             ends.push(self.dump(map::devices(family), |element| {
-                let octets = element.key.first_chunk().copied();
-                ruleset
-                    .devices
-                    .extend(octets.map(|octets| DeviceBits { family, octets }));
+                ruleset.devices.extend(map::address(element.key));
                 Ok(())
             })?);
         }

@@ -7,7 +7,7 @@ use super::map::{self, Map};
 use super::message::{Message, SetElement, Value};
 use super::table::{self, DscpChain, MarkBits};
 use super::{TABLE, decode};
-use crate::flow::{Match, Way};
+use crate::flow::{Family, Match, Way};
 use crate::ruleset::{Changes, Element, Part};
 
 /// A message and what errors call it.
@@ -45,10 +45,10 @@ pub(super) fn steps(changes: &Changes, bits: MarkBits) -> Vec<Step> {
     ] {
         for device in devices {
             let elements = vec![SetElement {
-                key: device.octets.to_vec(),
+                key: map::octets(*device),
                 ..SetElement::default()
             }];
-            let set = map::devices(device.family);
+            let set = map::devices(Family::of(*device));
             steps.push(structure(verb, Message::Elements { set, elements }));
         }
     }

@@ -29,25 +29,20 @@ impl Lookup {
     }
 
     /// The rule of a base chain: devices with a session go on, others are done.
-    ///
-    /// The protocol is asked last, since hardly a packet comes so far. It must be asked: what is an
-    /// address in one family is something else in the other.
     pub(super) fn entry(self) -> Vec<Expr> {
         let ethertype = match self.family {
             Family::V4 => ETHERTYPE_IPV4,
             Family::V6 => ETHERTYPE_IPV6,
         };
-        let address = self.device();
-        let last_bits = Field::network(address.offset + address.length - 2, 2);
         vec![
-            Expr::Payload(last_bits, Register::FIRST),
+            Expr::Meta(Meta::Protocol, Register::FIRST),
+            Expr::Equal(Register::FIRST, ethertype.to_be_bytes().to_vec()),
+            Expr::Payload(self.device(), Register::FIRST),
             Expr::Lookup {
                 set: map::devices(self.family),
                 key: Register::FIRST,
                 destination: None,
             },
-            Expr::Meta(Meta::Protocol, Register::FIRST),
-            Expr::Equal(Register::FIRST, ethertype.to_be_bytes().to_vec()),
             Expr::goto(self.name("device")),
         ]
     }

@@ -1,7 +1,7 @@
 //! The table's layout: its sets, maps, chains and rules.
 //!
-//! A packet meets a base chain of its port, which asks whether the device has any session at all: a look
-//! at a bitmap, and all that other devices' traffic pays. Then come the maps in the order of their rank,
+//! A packet meets a base chain of its port, which asks whether the device has any session at all: one
+//! hash lookup, and all that other devices' traffic pays. Then come the maps in the order of their rank,
 //! whose elements go to the chain of a code point. That chain writes the six bits and leaves the agent's
 //! mark, from which the WAN's egress chain takes the queue.
 //!

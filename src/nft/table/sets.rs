@@ -62,7 +62,7 @@ fn sets() -> Vec<Set> {
         },
     ];
     for family in Family::ALL {
-        sets.push(set(map::devices(family), vec![map::PORT]));
+        sets.push(set(map::devices(family), vec![map::address_part(family)]));
         sets.push(Set {
             dynamic: Some(fragment::REMEMBERED),
             value: Some(ValueType::Word(map::datatype::MARK)),
