@@ -230,3 +230,79 @@ async fn blocking<T: Send + 'static>(
         .await
         .unwrap_or_else(|error| Err(ended(error)))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{BufRead, BufReader, Write};
+    use std::net::TcpListener;
+    use std::thread::JoinHandle;
+
+    /// Answers one request after the other with these, and returns their heads.
+    fn server(answers: &'static [&'static str]) -> (String, JoinHandle<Vec<String>>) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let thread = std::thread::spawn(move || {
+            let serve = |answer: &&str| {
+                let (mut stream, _) = listener.accept().unwrap();
+                let lines = BufReader::new(stream.try_clone().unwrap()).lines();
+                let head: Vec<_> = lines
+                    .map(|line| line.unwrap().to_lowercase())
+                    .take_while(|line| !line.is_empty())
+                    .collect();
+                stream.write_all(answer.as_bytes()).unwrap();
+                head.join("\n")
+            };
+            answers.iter().map(serve).collect()
+        });
+        (url, thread)
+    }
+
+    /// Polls once for each answer: what was asked, and how long the agent would wait after each.
+    fn poll(answers: &'static [&'static str]) -> (Vec<String>, Vec<Duration>) {
+        let (url, server) = server(answers);
+        let file = std::env::temp_dir().join(format!("qod-uplink-{}.json", url.replace('/', "")));
+        let config = format!(
+            r#"{{ "agentId": "a", "lan": ["lan"],
+                 "backend": {{ "url": "{url}", "token": "t", "allowPlainHttp": true }} }}"#
+        );
+        std::fs::write(&file, config).unwrap();
+        let uplink = Uplink::new(&Config::read(&file).unwrap()).unwrap();
+        std::fs::remove_file(&file).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        let pauses = runtime.block_on(async {
+            let (tell, _news) = mpsc::channel(16);
+            let mut known = Known::default();
+            let mut pauses = Vec::new();
+            for _ in answers {
+                pauses.push(uplink.poll_once(&mut known, &tell).await.unwrap());
+            }
+            pauses
+        });
+        (server.join().unwrap(), pauses)
+    }
+
+    const STATE: &str = "HTTP/1.1 200 OK\r\nETag: \"7\"\r\nContent-Length: 28\r\n\
+                         Connection: close\r\n\r\n{\"revision\":7,\"sessions\":[]}";
+    const GONE: &str = "HTTP/1.1 410 Gone\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+
+    #[test]
+    fn an_agent_that_is_taken_back_asks_for_everything() {
+        let (asked, pauses) = poll(&[STATE, GONE, STATE]);
+        assert!(!asked[0].contains("if-none-match"));
+        assert!(asked[1].contains("if-none-match: \"7\""));
+        assert!(!asked[2].contains("if-none-match"), "{}", asked[2]);
+        assert_eq!(pauses[0], Duration::ZERO);
+        assert_eq!(pauses[1], WAIT_DECOMMISSIONED);
+    }
+
+    #[test]
+    fn a_backend_that_does_not_honour_the_tag_is_not_asked_in_a_circle() {
+        let (_, pauses) = poll(&[STATE, STATE, STATE]);
+        assert_eq!(pauses[0], Duration::ZERO);
+        assert!(pauses[1] > Duration::ZERO && pauses[2] > Duration::ZERO);
+    }
+}

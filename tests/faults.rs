@@ -254,3 +254,106 @@ fn a_device_that_is_not_there_yet_is_waited_for() {
             .contains("chain up_lan9")
     );
 }
+
+#[test]
+fn a_restart_without_backend_leaves_what_is_there() {
+    let home = Home::without_modem();
+    let script = Script::start(&home.internet, script_address());
+    let mut agent = Agent::start(&home.router, &agent::config(&script.url()));
+    let mut instructions = json!({ "queues": "off", "sessions": [session()] });
+    let revision = script.serve(&instructions);
+    script.wait_revision(revision);
+    let queue = || home.router.output("tc", &["qdisc", "show", "dev", "wan"]);
+    assert!(!queue().contains("71d:"));
+    drop(script);
+    agent.restart(&home.router);
+    wait::expect("a warning", LIMIT, || {
+        agent
+            .status(&home.router)
+            .filter(|status| has_warning(status, "BACKEND_UNREACHABLE"))
+    });
+    assert!(
+        !queue().contains("71d:"),
+        "the operator had switched queues off: {}",
+        queue()
+    );
+    assert_eq!(dscp(&home), (EF, EF));
+
+    let script = Script::start(&home.internet, script_address());
+    instructions["queues"] = json!("auto");
+    let revision = script.serve(&instructions);
+    script.wait_status("the queue", Duration::from_secs(40), |s| {
+        s["revision"] == revision
+    });
+    assert!(queue().contains("htb 71d:"));
+}
+
+#[test]
+fn who_asks_for_the_status_takes_no_report_away() {
+    let home = Home::without_modem();
+    let script = Script::start(&home.internet, script_address());
+    let mut config = agent::config(&script.url());
+    config["reportIntervalSeconds"] = json!(600);
+    let agent = Agent::start(&home.router, &config);
+    let mut short = session();
+    short["expiresIn"] = json!(1.5);
+    let revision = script.serve_sessions(&[short]);
+    script.wait_revision(revision);
+    wait::expect("the end in the status", LIMIT, || {
+        let status = agent.status(&home.router)?;
+        (status["sessions"][0]["state"] == "EXPIRED").then_some(())
+    });
+    script.wait_status("the end in a report", Duration::from_secs(2), |status| {
+        status["sessions"][0]["state"] == "EXPIRED"
+    });
+}
+
+#[test]
+fn an_end_that_moves_within_the_tolerance_is_the_kernels() {
+    let home = Home::without_modem();
+    let script = Script::start(&home.internet, script_address());
+    let agent = Agent::start(&home.router, &agent::config(&script.url()));
+    let mut moving = session();
+    moving["expiresIn"] = json!(2.0);
+    let revision = script.serve_sessions(&[moving.clone()]);
+    script.wait_revision(revision);
+    moving["expiresIn"] = json!(3.5);
+    let revision = script.serve_sessions(&[moving]);
+    script.wait_revision(revision);
+    let mut states = Vec::new();
+    wait::expect("the end", LIMIT, || {
+        let status = agent.status(&home.router)?;
+        let state = status["sessions"][0]["state"].as_str()?.to_owned();
+        if states.last() != Some(&state) {
+            states.push(state);
+        }
+        (dscp(&home) == (0, 0)).then_some(())
+    });
+    // It is neither called refused nor brought back.
+    std::thread::sleep(Duration::from_millis(300));
+    assert_eq!(dscp(&home), (0, 0));
+    let status = agent.status(&home.router).unwrap();
+    assert_eq!(status["sessions"][0]["state"], "EXPIRED", "{status}");
+    assert!(!states.contains(&"REJECTED".to_owned()), "{states:?}");
+}
+
+#[test]
+fn the_token_is_in_no_log_however_much_is_logged() {
+    let home = Home::without_modem();
+    let script = Script::start(&home.internet, script_address());
+    let folder = lab::folder::Folder::new();
+    let config = folder.write("config.json", agent::config(&script.url()).to_string());
+    let mut command = home.router.command(agent::binary());
+    command
+        .args(["run", "--config"])
+        .arg(config)
+        .env("RUST_LOG", "trace");
+    let log = folder.path().join("trace.log");
+    let process = lab::process::Process::start(&mut command, &log);
+    let revision = script.serve_sessions(&[session()]);
+    script.wait_revision(revision);
+    let log = process.log();
+    assert!(log.contains("TRACE"), "nothing is traced");
+    // A dump of a request breaks it into pieces of sixteen bytes.
+    assert!(!log.contains("agent-token") && !log.contains("t-token") && !log.contains("Bearer"));
+}

@@ -234,7 +234,7 @@ fn one_direction_leaves_the_other_alone() {
 }
 
 #[test]
-fn congestion_notification_and_foreign_marks_stay() {
+fn congestion_notification_stays() {
     let marking = Marking::start();
     marking.apply_active(&[session("ecn", 5)]);
     let phone = marking.phone();
@@ -255,6 +255,39 @@ fn congestion_notification_and_foreign_marks_stay() {
             assert_eq!((seen.dscp(), seen.ecn()), ((10, 18), (ecn, ecn)));
         }
     }
+}
+
+#[test]
+fn foreign_bits_of_the_mark_stay() {
+    let marking = Marking::start();
+    marking.apply_active(&[session("marks", 5)]);
+    let router = &marking.home.router;
+    router.nft(
+        "table netdev foreign {
+            chain before {
+                type filter hook ingress device \"lan1\" priority -200
+                meta mark set 0x80000105
+            }
+        }
+        table inet foreign {
+            chain after {
+                type filter hook postrouting priority 0
+                meta mark 0xee000105 counter comment \"both\"
+                meta mark 0x80000105 counter comment \"foreign\"
+            }
+        }",
+    );
+    let phone = marking.phone();
+    for (server, beside) in servers(5).into_iter().zip(servers(6)) {
+        phone.udp(&Exchange::new(5010, server, 33001));
+        phone.udp(&Exchange::new(5010, beside, 33001));
+    }
+    let counters = router.output("nft", &["list", "chain", "inet", "foreign", "after"]);
+    let counted = |what: &str| {
+        let line = counters.lines().find(|line| line.contains(what)).unwrap();
+        line.contains("packets 2 ")
+    };
+    assert!(counted("\"both\"") && counted("\"foreign\""), "{counters}");
 }
 
 #[test]
