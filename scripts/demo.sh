@@ -105,6 +105,20 @@ rtt_under_load() {
     end "$load" KILL
 }
 
+# within_idle FIELD MILLISECONDS: the session's round trip against the idle line's, like with like.
+within_idle() {
+    at_most "$(milliseconds session.json "$1")" "$(compute "$(milliseconds idle.json "$1") + $2")"
+}
+
+quick() {
+    within_idle p99_us 1 && within_idle max_us 5
+}
+
+# Processor time that the host of this machine gave to others (proc(5), `steal`).
+stolen_ms() {
+    awk -v tick="$(getconf CLK_TCK)" '/^cpu / { print int($9 * 1000 / tick) }' /proc/stat
+}
+
 # milliseconds FILE FIELD
 milliseconds() {
     jq -r ".$2 / 1000 | . * 1000 | round / 1000" "$WORK/$1"
@@ -220,11 +234,21 @@ promise "GET /qod/v0/sessions/{id}" "$(api GET "/qod/v0/sessions/$session" | jq 
 section "3. During the session"
 observe during
 expect_dscps during $EF
-rtt_under_load session.json
-promise "phone's round trip, laptop sends 8 TCP flows" "p99 $(milliseconds session.json p99_us) ms" "idle $idle ms + 1 ms" \
-    at_most "$(milliseconds session.json p99_us)" "$(compute "$idle + 1")"
-promise "" "max $(milliseconds session.json max_us) ms" "idle $idle ms + 5 ms" \
-    at_most "$(milliseconds session.json max_us)" "$(compute "$idle + 5")"
+# Probes that wait for a processor of this machine say nothing of the queue: where the host took one away
+# meanwhile, and the promise did not hold, it is measured again, and said so.
+for attempt in 1 2 3; do
+    stolen=$(stolen_ms)
+    rtt_under_load session.json
+    stolen=$(($(stolen_ms) - stolen))
+    if [ "$attempt" = 3 ] || [ "$stolen" = 0 ] || quick; then
+        break
+    fi
+    note "attempt $attempt: $(summary session.json); the host took $stolen ms of processor time: again"
+done
+promise "phone's round trip, laptop sends 8 TCP flows" "p99 $(milliseconds session.json p99_us) ms" \
+    "idle p99 $(milliseconds idle.json p99_us) ms + 1 ms" within_idle p99_us 1
+promise "" "max $(milliseconds session.json max_us) ms" "idle max $(milliseconds idle.json max_us) ms + 5 ms" \
+    within_idle max_us 5
 promise "" "$(jq -r .lost "$WORK/session.json") lost" "0 lost" equal "$(jq -r .lost "$WORK/session.json")" 0
 note "session: $(summary session.json)"
 

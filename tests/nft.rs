@@ -150,13 +150,10 @@ fn a_hook_that_is_refused_costs_itself_alone() {
                 format!("add chain netdev full c{n} {{ {hook} }}\n")
             })
             .collect();
-        std::fs::write(
-            "/tmp/qod-full.nft",
-            format!("add table netdev full\n{full}"),
-        )
-        .unwrap();
-        run("nft -f /tmp/qod-full.nft");
-        std::fs::remove_file("/tmp/qod-full.nft").unwrap();
+        let file = std::env::temp_dir().join(format!("qod-full-{}.nft", std::process::id()));
+        std::fs::write(&file, format!("add table netdev full\n{full}")).unwrap();
+        run(&format!("nft -f {}", file.display()));
+        std::fs::remove_file(file).unwrap();
 
         let entries = entries(&[full_session("a", 23)]);
         let wanted = Wanted {

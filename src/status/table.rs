@@ -94,7 +94,11 @@ fn write_table(out: &mut String, status: &Status) -> fmt::Result {
     let revision = status
         .revision
         .map_or("none yet".to_owned(), |revision| revision.to_string());
-    let placement = status.placement.as_deref().unwrap_or("not attached");
+    let placement = match &status.placement {
+        Some(placement) => placement,
+        None if status.sessions.is_empty() => "nothing to mark",
+        None => "not attached",
+    };
     writeln!(
         out,
         "agent {}  version {}  up {}",
