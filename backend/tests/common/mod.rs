@@ -56,6 +56,8 @@ impl Client {
         let agent = ureq::Agent::config_builder()
             .http_status_as_error(false)
             .timeout_global(Some(Duration::from_secs(70)))
+            // A connection on which a body was refused unread is closed, perhaps under the next request.
+            .max_idle_connections(0)
             .build()
             .into();
         Self { url, agent }
