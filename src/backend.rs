@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use qod_wire::{Instructions, MAX_INSTRUCTIONS_BYTES, Status};
 use serde_json::value::RawValue;
+use ureq::RequestBuilder;
 use ureq::http::{HeaderMap, StatusCode};
 use ureq::tls::{Certificate, ClientCert, PemItem, PrivateKey, RootCerts, TlsConfig};
 
@@ -132,15 +133,8 @@ impl Client {
     /// # Errors
     /// See [`Failure`].
     pub fn poll(&self, tag: Option<&str>, wait: Duration) -> Result<Poll, Failure> {
-        let mut request = self
-            .http
-            .get(format!("{}/instructions", self.url))
-            .config()
-            .timeout_recv_response(Some(wait + TRANSFER))
-            .build();
-        if let Some(authorization) = &self.authorization {
-            request = request.header("Authorization", authorization);
-        }
+        let request = self.http.get(format!("{}/instructions", self.url));
+        let mut request = self.prepared(request, wait + TRANSFER);
         if let Some(tag) = tag {
             request = request.header("If-None-Match", tag);
             request = request.header("Prefer", format!("wait={}", wait.as_secs()));
@@ -191,16 +185,10 @@ impl Client {
             what: format!("writing the report: {error}"),
             retry_after: None,
         })?;
-        let mut request = self
-            .http
-            .put(format!("{}/status", self.url))
-            .config()
-            .timeout_recv_response(Some(TRANSFER))
-            .build()
+        let request = self.http.put(format!("{}/status", self.url));
+        let request = self
+            .prepared(request, TRANSFER)
             .header("Content-Type", "application/json");
-        if let Some(authorization) = &self.authorization {
-            request = request.header("Authorization", authorization);
-        }
         let answer = request.send(&body).map_err(unreachable)?;
         match answer.status() {
             status if status.is_success() => Ok(()),
@@ -212,6 +200,15 @@ impl Client {
                 }
                 failure => failure,
             }),
+        }
+    }
+
+    /// The request with the agent's credential, and a limit for the answer to begin.
+    fn prepared<B>(&self, request: RequestBuilder<B>, answer: Duration) -> RequestBuilder<B> {
+        let request = request.config().timeout_recv_response(Some(answer)).build();
+        match &self.authorization {
+            Some(authorization) => request.header("Authorization", authorization),
+            None => request,
         }
     }
 
