@@ -58,16 +58,10 @@ impl Prefix {
         if length > bits {
             return None;
         }
-        let host = u32::from(bits - length);
+        let host_bits = host_bits(bits - length);
         let first = match address {
-            IpAddr::V4(a) => {
-                let mask = u32::MAX.checked_shl(host).unwrap_or(0);
-                IpAddr::V4(Ipv4Addr::from_bits(a.to_bits() & mask))
-            }
-            IpAddr::V6(a) => {
-                let mask = u128::MAX.checked_shl(host).unwrap_or(0);
-                IpAddr::V6(Ipv6Addr::from_bits(a.to_bits() & mask))
-            }
+            IpAddr::V4(a) => IpAddr::V4(Ipv4Addr::from_bits(a.to_bits() & !(host_bits as u32))),
+            IpAddr::V6(a) => IpAddr::V6(Ipv6Addr::from_bits(a.to_bits() & !host_bits)),
         };
         Some(Self { first, length })
     }
@@ -93,16 +87,10 @@ impl Prefix {
 
     /// Its last address.
     pub fn last(self) -> IpAddr {
-        let host = u32::from(self.family().bits() - self.length);
+        let host_bits = host_bits(self.family().bits() - self.length);
         match self.first {
-            IpAddr::V4(a) => {
-                let mask = u32::MAX.checked_shl(host).unwrap_or(0);
-                IpAddr::V4(Ipv4Addr::from_bits(a.to_bits() | !mask))
-            }
-            IpAddr::V6(a) => {
-                let mask = u128::MAX.checked_shl(host).unwrap_or(0);
-                IpAddr::V6(Ipv6Addr::from_bits(a.to_bits() | !mask))
-            }
+            IpAddr::V4(a) => IpAddr::V4(Ipv4Addr::from_bits(a.to_bits() | host_bits as u32)),
+            IpAddr::V6(a) => IpAddr::V6(Ipv6Addr::from_bits(a.to_bits() | host_bits)),
         }
     }
 
@@ -131,6 +119,11 @@ impl Prefix {
         };
         Self::new(longer.first, shorter.length) == Some(shorter)
     }
+}
+
+/// That many of the lowest bits, at most 128; an IPv4 address has at most the lower 32 of them.
+fn host_bits(count: u8) -> u128 {
+    u128::MAX.checked_shr(128 - u32::from(count)).unwrap_or(0)
 }
 
 impl fmt::Display for Prefix {
