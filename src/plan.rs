@@ -8,7 +8,7 @@ use qod_wire::{Counters, RejectCode};
 
 use crate::flow::{Match, Way};
 use crate::ruleset::{Changes, Element, Hook, Layout, Ruleset};
-use crate::session::{Entry, Rejection, Session, SessionId};
+use crate::session::{Entry, Rejection, Session, SessionId, Standing};
 
 /// An element in force is left alone unless its end would move by more than this.
 const TOLERANCE: Duration = Duration::from_secs(2);
@@ -22,6 +22,8 @@ pub enum Verdict<'a> {
     Admitted(&'a Session),
     /// It is not in force now.
     Rejected(Rejection),
+    /// Its device is being looked for; what is in force of it stays.
+    Probing,
     /// Its time is over.
     Expired,
 }
@@ -39,9 +41,10 @@ pub fn admit<'a>(
     entries
         .iter()
         .map(|entry| {
-            let session = match &entry.session {
-                Ok(session) => session,
-                Err(rejection) => return Verdict::Rejected(rejection.clone()),
+            let session = match &entry.standing {
+                Standing::Ready(session) => session,
+                Standing::Rejected(rejection) => return Verdict::Rejected(rejection.clone()),
+                Standing::Probing => return Verdict::Probing,
             };
             let reject = |code, message| Verdict::Rejected(Rejection { code, message });
             if session.ends.is_some_and(|end| end <= now) {
@@ -194,6 +197,7 @@ mod tests {
     use crate::dscp::Dscp;
     use crate::flow::{Family, Peer, PortRange, Prefix};
     use crate::ruleset::Held;
+    use crate::session::Ceilings;
     use proptest::prelude::*;
 
     const NOW: Duration = Duration::from_secs(1000);
@@ -206,6 +210,7 @@ mod tests {
             id: id.into(),
             dscp: Dscp::new(46).unwrap(),
             ends,
+            ceilings: Ceilings::default(),
             matches,
         }
     }
@@ -226,7 +231,7 @@ mod tests {
             .into_iter()
             .map(|s| Entry {
                 id: s.id.clone(),
-                session: Ok(s),
+                standing: Standing::Ready(s),
             })
             .collect()
     }
@@ -405,6 +410,7 @@ mod tests {
                     id: format!("s{index}").into(),
                     dscp: Dscp::new(dscp).unwrap(),
                     ends,
+                    ceilings: Ceilings::default(),
                     matches,
                 }
             },

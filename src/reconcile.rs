@@ -110,7 +110,7 @@ impl Outcome {
         self.trouble.as_deref()
     }
 
-    /// Every entry as the kernel holds it, in array order.
+    /// Every entry as the kernel holds it, in array order; but for those whose device is being looked for.
     pub fn sessions(
         &self,
         held: &Ruleset,
@@ -122,13 +122,14 @@ impl Outcome {
         let statuses = entries
             .iter()
             .zip(verdicts)
-            .map(|(entry, verdict)| match verdict {
-                Verdict::Admitted(session) => match self.verify(held, session) {
+            .filter_map(|(entry, verdict)| match verdict {
+                Verdict::Admitted(session) => Some(match self.verify(held, session) {
                     Ok(status) => status,
                     Err(rejection) => rejected(&entry.id, rejection),
-                },
-                Verdict::Rejected(rejection) => rejected(&entry.id, rejection),
-                Verdict::Expired => bare(&entry.id, SessionState::Expired),
+                }),
+                Verdict::Rejected(rejection) => Some(rejected(&entry.id, rejection)),
+                Verdict::Probing => None,
+                Verdict::Expired => Some(bare(&entry.id, SessionState::Expired)),
             });
         statuses.collect()
     }
@@ -247,6 +248,7 @@ mod tests {
     use crate::dscp::Dscp;
     use crate::flow::{Family, Match, Peer, PortRange, Prefix};
     use crate::ruleset::{Changes, Held, Layout};
+    use crate::session::{Ceilings, Standing};
     use std::convert::Infallible;
     use std::net::IpAddr;
 
@@ -332,11 +334,12 @@ mod tests {
             id: id.into(),
             dscp: Dscp::new(46).unwrap(),
             ends,
+            ceilings: Ceilings::default(),
             matches,
         };
         Entry {
             id: id.into(),
-            session: Ok(session),
+            standing: Standing::Ready(session),
         }
     }
 

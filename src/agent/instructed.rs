@@ -9,7 +9,7 @@ use crate::backend::RawInstructions;
 use crate::config::Config;
 use crate::reconcile::Wanted;
 use crate::ruleset::{Hook, Ruleset};
-use crate::session::{self, Entry};
+use crate::session::{self, Entry, Standing};
 
 /// Instructions with their sessions read, and the configuration's values where they have none.
 pub(super) struct Instructed {
@@ -52,7 +52,7 @@ impl Instructed {
     /// force is left alone, and when it ends its session has ended, not vanished.
     pub(super) fn adopt_ends(&mut self, held: &Ruleset, now: Duration) {
         for entry in &mut self.entries {
-            let Ok(session) = &mut entry.session else {
+            let Standing::Ready(session) = &mut entry.standing else {
                 continue;
             };
             let Some(end) = session.ends.filter(|end| *end > now) else {
@@ -69,7 +69,7 @@ impl Instructed {
         let ends = self
             .entries
             .iter()
-            .filter_map(|entry| entry.session.as_ref().ok()?.ends);
+            .filter_map(|entry| entry.standing.ready()?.ends);
         ends.filter(|end| *end > now).min()
     }
 }
