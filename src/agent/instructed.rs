@@ -1,14 +1,12 @@
 //! What the instructions in force ask for.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use qod_wire::{Link, QueueMode};
 
 use crate::backend::RawInstructions;
 use crate::config::Config;
-use crate::reconcile::Wanted;
-use crate::ruleset::{Hook, Ruleset};
+use crate::ruleset::Ruleset;
 use crate::session::{self, Entry, Standing};
 
 /// Instructions with their sessions read, and the configuration's values where they have none.
@@ -37,14 +35,6 @@ impl Instructed {
             },
             queues: raw.queues.unwrap_or(config.queues),
             nameless,
-        }
-    }
-
-    pub(super) fn wanted<'a>(&'a self, hooks: &'a BTreeSet<Hook>, config: &Config) -> Wanted<'a> {
-        Wanted {
-            entries: &self.entries,
-            hooks,
-            max_sessions: config.max_sessions,
         }
     }
 

@@ -6,8 +6,6 @@ use qod_wire::{RejectCode, SessionState, SessionStatus, Status, WanStatus, Warni
 use tokio::time::Instant;
 
 use super::Agent;
-use crate::clock;
-use crate::ruleset::Kernel;
 use crate::status::Report;
 
 impl Agent {
@@ -41,21 +39,6 @@ impl Agent {
             devices: Vec::new(),
             warnings: self.warnings(),
         })
-    }
-
-    /// Reads the kernel again: counters move by themselves.
-    pub(super) fn refresh(&mut self) {
-        let (Some(instructed), Some(outcome)) = (&self.instructed, &self.outcome) else {
-            return;
-        };
-        match self.nft.observe() {
-            Ok(held) => {
-                let most = self.config.max_sessions;
-                self.attached = !held.hooks.is_empty();
-                self.sessions = outcome.sessions(&held, &instructed.entries, most, clock::now());
-            }
-            Err(error) => self.troubles.ruleset = Some(Warning::new("KERNEL", error)),
-        }
     }
 
     fn wan(&self) -> Option<WanStatus> {

@@ -11,7 +11,7 @@ use std::time::Duration;
 use qod_wire::RejectCode;
 
 use crate::dscp::Dscp;
-use crate::flow::Match;
+use crate::flow::{Match, Way};
 pub use read::read;
 
 /// A session's id, shared by its elements.
@@ -39,6 +39,16 @@ pub struct Ceilings {
     pub up: Option<u64>,
     /// To the device.
     pub down: Option<u64>,
+}
+
+impl Ceilings {
+    /// The rate of one way.
+    pub fn of(self, way: Way) -> Option<u64> {
+        match way {
+            Way::Up => self.up,
+            Way::Down => self.down,
+        }
+    }
 }
 
 /// Why a session is not installed.
