@@ -38,7 +38,10 @@ pub mod packet;
 pub mod process;
 pub mod prompt;
 pub mod script;
+
 pub mod send;
+pub mod site;
+pub mod stream;
 pub mod wait;
 
 pub use agent::Agent;
@@ -49,3 +52,4 @@ pub use netns::Netns;
 pub use observer::{Exchange, Observer};
 pub use packet::Packet;
 pub use script::Script;
+pub use stream::Stream;
