@@ -1,12 +1,11 @@
 //! Which sessions are to be in force.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
 use std::time::Duration;
 
 use qod_wire::RejectCode;
 
-use crate::flow::{Match, Way};
+use super::admitted::Admitted;
 use crate::session::{Entry, Rejection, Session, SessionId, Standing};
 
 /// What becomes of one entry of the instructions.
@@ -48,7 +47,7 @@ pub fn admit<'a>(
                 let message = format!("its flow overlaps that of the earlier session {winner}");
                 return reject(RejectCode::Conflict, message);
             }
-            if admitted.count >= max_sessions {
+            if admitted.count() >= max_sessions {
                 let message = format!("this agent holds at most {max_sessions} sessions");
                 return reject(RejectCode::TooManySessions, message);
             }
@@ -62,39 +61,4 @@ pub fn admit<'a>(
             Verdict::Admitted(session)
         })
         .collect()
-}
-
-/// The matches admitted so far, by what two overlapping ones always share.
-#[derive(Default)]
-pub(super) struct Admitted<'a> {
-    count: usize,
-    matches: HashMap<(Way, IpAddr), Vec<(Match, &'a SessionId)>>,
-}
-
-impl<'a> Admitted<'a> {
-    fn overlapping(&self, session: &Session) -> Option<&'a SessionId> {
-        session
-            .matches
-            .iter()
-            .find_map(|wanted| self.holder(wanted))
-    }
-
-    /// The session that has a match which this one overlaps.
-    pub(super) fn holder(&self, wanted: &Match) -> Option<&'a SessionId> {
-        let near = self.matches.get(&(wanted.way, wanted.device))?;
-        near.iter()
-            .find(|(held, _)| held.overlaps(wanted))
-            .map(|(_, id)| *id)
-    }
-
-    pub(super) fn push(&mut self, session: &'a Session) {
-        self.count += 1;
-        for matches in &session.matches {
-            let near = self
-                .matches
-                .entry((matches.way, matches.device))
-                .or_default();
-            near.push((*matches, &session.id));
-        }
-    }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use qod_wire::Counters;
 
-use super::admit::Admitted;
+use super::admitted::Admitted;
 use super::{LEASE, TOLERANCE};
 use crate::flow::{Match, Way};
 use crate::ruleset::{Changes, Element, Held, Hook, Layout, Limit, Ruleset, Treatment};

@@ -1,6 +1,7 @@
 //! The plan: which sessions are admitted, and what must change in the kernel for them. No I/O.
 
 mod admit;
+mod admitted;
 mod diff;
 #[cfg(test)]
 mod tests;

@@ -35,6 +35,7 @@ pub mod kernel;
 pub mod netns;
 pub mod observer;
 pub mod packet;
+pub mod proc;
 pub mod process;
 pub mod prompt;
 pub mod script;

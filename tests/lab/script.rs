@@ -130,6 +130,12 @@ impl Script {
         self.shared.lock().calls.clone()
     }
 
+    /// Forgets all calls but the newest hundred: a test that runs for long needs no more.
+    pub fn forget_calls(&self) {
+        let calls = &mut self.shared.lock().calls;
+        calls.drain(..calls.len().saturating_sub(100));
+    }
+
     /// Every report so far that is JSON.
     pub fn statuses(&self) -> Vec<Value> {
         statuses(&self.shared.lock().calls)
