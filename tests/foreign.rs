@@ -11,8 +11,9 @@ mod lab;
 
 use std::time::{Duration, Instant};
 
-use lab::site::{Site, assert_counters_grow, streams};
+use lab::site::{Site, assert_counters_grow, assert_no_gap, sessions, streams};
 use lab::{Home, Stream, wait};
+use serde_json::{Value, json};
 
 /// By when a repair is done.
 const SOON: Duration = Duration::from_secs(2);
@@ -84,4 +85,66 @@ fn a_foreign_table_is_left_alone() {
     };
     assert_eq!(without_counts(&before), without_counts(&after));
     drop(site.agent);
+}
+
+fn queues(home: &Home) -> String {
+    let list = |what| home.router.output("tc", &[what, "show", "dev", "wan"]);
+    list("qdisc") + &list("class")
+}
+
+#[test]
+fn queues_that_are_deleted_or_changed_are_repaired() {
+    let site = Site::start();
+    let home = &site.home;
+    // Without what each packet moves.
+    let whole = wait::expect("the queues", SOON, || {
+        let queues = queues(home);
+        (queues.matches("tbf").count() == 4).then_some(queues)
+    });
+    for deed in [
+        "qdisc del dev wan root\n",
+        "qdisc replace dev wan parent 71d:10 handle 99: pfifo\n",
+        "class replace dev wan parent 71d:1 classid 71d:20 htb rate 1mbit ceil 2mbit\n",
+        "qdisc del dev wan root\nqdisc add dev wan root handle 71d: htb default 20\n",
+    ] {
+        home.router.tc(deed);
+        let start = Instant::now();
+        wait::expect(deed, SOON, || (queues(home) == whole).then_some(()));
+        assert!(start.elapsed() <= SOON);
+    }
+}
+
+#[test]
+fn a_foreign_root_qdisc_is_kept_and_reported_until_it_goes() {
+    let site = Site::start();
+    let (home, script) = (&site.home, &site.script);
+    let streams = streams(home);
+    let has_warning = |status: &Value| {
+        let warnings = status["warnings"].as_array().unwrap();
+        warnings
+            .iter()
+            .any(|warning| warning["code"] == "FOREIGN_QDISC")
+    };
+    let before = streams.each_ref().map(Stream::wait_marked);
+    home.router
+        .tc("qdisc replace dev wan root handle 5: pfifo limit 500\n");
+    let status = script.wait_status("FOREIGN_QDISC", SOON, has_warning);
+    let text = status["warnings"].to_string();
+    assert!(text.contains("pfifo: it is kept"), "{text}");
+    assert!(queues(home).contains("qdisc pfifo 5: root"));
+    home.router.tc("qdisc del dev wan root\n");
+    script.wait_status("no FOREIGN_QDISC", SOON, |status| !has_warning(status));
+    assert!(queues(home).contains("qdisc htb 71d: root"));
+    assert_no_gap(&streams, before);
+}
+
+#[test]
+fn a_downstream_rate_that_nothing_keeps_to_is_said() {
+    let site = Site::start();
+    let link = json!({ "upstreamKbps": 20_000, "downstreamKbps": 100_000 });
+    let instructions = json!({ "link": link, "sessions": sessions() });
+    let revision = site.script.serve(&instructions);
+    let status = site.script.wait_revision(revision);
+    let codes = status["warnings"].to_string();
+    assert!(codes.contains("DOWNSTREAM_NOT_SHAPED"), "{status}");
 }

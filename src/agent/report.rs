@@ -60,6 +60,7 @@ impl Agent {
             let code = if is_wan { "NO_WAN" } else { "NO_LAN" };
             warnings.push(Warning::new(code, format!("there is no device {device}")));
         }
+        warnings.extend(self.unshaped_downstream());
         let nameless = self.instructed.as_ref().and_then(|i| i.nameless.as_ref());
         warnings.extend(nameless.map(|what| Warning::new("BAD_INSTRUCTIONS", what)));
         warnings
