@@ -1,5 +1,7 @@
 //! The configuration file: JSON in, a [`Config`] that can only hold what is legal out.
 
+mod backend;
+
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -8,6 +10,8 @@ use std::time::Duration;
 use qod_wire::{Link, MAX_WAIT_SECONDS, QueueMode};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
+
+pub use backend::{Backend, Token};
 
 use crate::nft::MarkBits;
 
@@ -46,28 +50,6 @@ pub struct Config {
     pub status: StatusServer,
     /// How many sessions are held at most.
     pub max_sessions: usize,
-}
-
-/// The operator's backend.
-#[derive(Clone)]
-pub struct Backend {
-    /// Base URL without a slash at its end.
-    pub url: String,
-    /// The agent's bearer token.
-    pub token: Option<Token>,
-    /// Certificates of the authorities to be trusted, in PEM; none: those of the system.
-    pub ca_file: Option<PathBuf>,
-    /// The agent's certificate chain and key, in PEM.
-    pub client_cert: Option<(PathBuf, PathBuf)>,
-}
-
-/// Where a token is.
-#[derive(Clone)]
-pub enum Token {
-    /// In the configuration itself.
-    Inline(String),
-    /// In a file, which is read again when the backend refuses the token.
-    File(PathBuf),
 }
 
 /// The local status server.
@@ -113,10 +95,12 @@ impl Config {
         let error = |what| Error::new(path, what);
         let text =
             std::fs::read_to_string(path).map_err(|e| error(format!("cannot be read: {e}")))?;
-        Self::parse(&text).map_err(error)
+        let folder = path.parent().unwrap_or(Path::new(""));
+        Self::parse(&text, folder).map_err(error)
     }
 
-    fn parse(text: &str) -> Result<Self, String> {
+    /// `folder` is where the file is.
+    fn parse(text: &str, folder: &Path) -> Result<Self, String> {
         let map = serde_json::from_str(text).map_err(|e| format!("is not a JSON object: {e}"))?;
         let mut file = Section {
             path: String::new(),
@@ -129,7 +113,8 @@ impl Config {
                 "agentId: {agent_id:?} is not of the form [A-Za-z0-9._-]{{1,64}}"
             ));
         }
-        let backend = Backend::parse(file.section("backend")?.ok_or("backend: is missing")?)?;
+        let backend = file.section("backend")?.ok_or("backend: is missing")?;
+        let backend = Backend::parse(backend, folder)?;
         let lan = file.required::<Vec<String>>("lan")?;
         if lan.is_empty() {
             return Err("lan: names no device".to_owned());
@@ -162,62 +147,6 @@ impl Config {
         };
         file.finish()?;
         Ok(config)
-    }
-}
-
-impl Backend {
-    fn parse(mut section: Section) -> Result<Self, String> {
-        let url: String = section.required("url")?;
-        let plain = section.optional("allowPlainHttp")?.unwrap_or(false);
-        let legal = url.parse::<ureq::http::Uri>().is_ok_and(|uri| {
-            let scheme = uri.scheme_str();
-            let host = uri.host().is_some_and(|host| !host.is_empty());
-            // A name and password there would be written to the log with the URL.
-            let bare = uri
-                .authority()
-                .is_some_and(|authority| !authority.as_str().contains('@'));
-            host && bare
-                && uri.query().is_none()
-                && !url.contains('#')
-                && (scheme == Some("https") || plain && scheme == Some("http"))
-        });
-        if !legal {
-            let hint = if url.starts_with("http://") {
-                "; plain HTTP needs allowPlainHttp"
-            } else {
-                ""
-            };
-            return Err(format!("backend.url: {url:?} is not an https URL{hint}"));
-        }
-        let token = match (section.optional("token")?, section.optional("tokenFile")?) {
-            (Some(_), Some(_)) => {
-                return Err(
-                    "backend.tokenFile: token is given too; one of them is enough".to_owned(),
-                );
-            }
-            (Some(token), None) => Some(Token::Inline(check_token("backend.token", token)?)),
-            (None, file) => file.map(Token::File),
-        };
-        let client_cert = match (
-            section.optional("clientCertFile")?,
-            section.optional("clientKeyFile")?,
-        ) {
-            (Some(cert), Some(key)) => Some((cert, key)),
-            (None, None) => None,
-            (Some(_), None) => return Err("backend.clientKeyFile: is missing".to_owned()),
-            (None, Some(_)) => return Err("backend.clientCertFile: is missing".to_owned()),
-        };
-        if token.is_none() && client_cert.is_none() {
-            return Err("backend: has neither token, tokenFile nor clientCertFile".to_owned());
-        }
-        let ca_file = section.optional("caFile")?;
-        section.finish()?;
-        Ok(Self {
-            url: url.trim_end_matches('/').to_owned(),
-            token,
-            ca_file,
-            client_cert,
-        })
     }
 }
 
@@ -371,7 +300,7 @@ mod tests {
     }
 
     fn parse(value: &Value) -> Result<Config, String> {
-        Config::parse(&value.to_string())
+        Config::parse(&value.to_string(), Path::new("/etc/qod-agent"))
     }
 
     #[test]
@@ -396,9 +325,25 @@ mod tests {
           "link": { "upstreamKbps": 40000, "downstreamKbps": 200000 },
           "status": { "listen": "127.0.0.1:8742", "token": "x" },
           "maxSessions": 256 }"#;
-        let config = Config::parse(text).unwrap();
+        let config = Config::parse(text, Path::new("")).unwrap();
         assert_eq!(config.link.upstream_kbps, Some(40_000));
         assert!(matches!(config.backend.token, Some(Token::File(_))));
+    }
+
+    #[test]
+    fn the_token_is_beside_the_configuration_unless_another_place_is_given() {
+        let file = |backend: Value| {
+            let mut config = minimal();
+            config["backend"] = backend;
+            match parse(&config).unwrap().backend.token {
+                Some(Token::File(file)) => file,
+                _ => panic!("no file"),
+            }
+        };
+        let bootstrap = json!({ "url": "https://b", "bootstrapTokenFile": "/rom/bootstrap" });
+        assert_eq!(file(bootstrap), Path::new("/etc/qod-agent/token"));
+        let both = json!({ "url": "https://b", "tokenFile": "/t", "bootstrapTokenFile": "/b" });
+        assert_eq!(file(both), Path::new("/t"));
     }
 
     #[test]
@@ -510,6 +455,11 @@ mod tests {
                 json!({ "url": "https://b", "token": "x", "tokenFile": "y" }),
                 "one of them is enough",
             ),
+            (
+                "backend",
+                json!({ "url": "https://b", "token": "x", "bootstrapTokenFile": "y" }),
+                "backend.bootstrapTokenFile: token is given too",
+            ),
         ];
         for (key, value, expected) in cases {
             let mut config = minimal();
@@ -528,7 +478,7 @@ mod tests {
             assert_eq!(parse(&config).err().unwrap(), format!("{key}: is missing"));
         }
         assert!(
-            Config::parse("{")
+            Config::parse("{", Path::new(""))
                 .err()
                 .unwrap()
                 .starts_with("is not a JSON object")

@@ -35,6 +35,7 @@
 //! | [`queue`] | HTB on the WAN device over rtnetlink |
 //! | [`link`] | ports and the WAN device, and when they change |
 //! | [`status`] | the document, the local server, `qod-agent status` |
+//! | [`enrol`], [`token_file`] | `qod-agent enrol`: how the agent comes by its token; the file that it is kept in |
 //! | [`clock`] | the boot-time clock |
 
 pub mod agent;
@@ -43,6 +44,7 @@ pub mod backoff;
 pub mod clock;
 pub mod config;
 pub mod dscp;
+pub mod enrol;
 pub mod flow;
 pub mod link;
 pub mod nft;
@@ -53,4 +55,5 @@ pub mod ruleset;
 pub mod run;
 pub mod session;
 pub mod status;
+pub mod token_file;
 pub mod uplink;
