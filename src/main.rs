@@ -2,17 +2,20 @@
 
 use std::ffi::OsString;
 use std::io::{ErrorKind, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use log::LevelFilter;
+use qod_agent::check::{self, Verdict};
 use qod_agent::config::{self, Config};
-use qod_agent::run;
 use qod_agent::status::{self, Form};
+use qod_agent::{reset, run};
 
 const USAGE: &str = "\
 usage: qod-agent run [--config FILE]
        qod-agent status [--json] [--config FILE]
+       qod-agent check [--config FILE]
+       qod-agent reset [--force]
        qod-agent --version
 
 FILE is /etc/qod-agent/config.json unless given.
@@ -24,6 +27,8 @@ const WRONG_USAGE: u8 = 2;
 enum Command {
     Run,
     Status(Form),
+    Check,
+    Reset { force: bool },
     Version,
 }
 
@@ -35,28 +40,42 @@ fn main() -> ExitCode {
             return ExitCode::from(WRONG_USAGE);
         }
     };
-    if let Command::Version = command {
-        return print(concat!("qod-agent ", env!("CARGO_PKG_VERSION"), "\n"));
+    match command {
+        Command::Version => print(concat!("qod-agent ", env!("CARGO_PKG_VERSION"), "\n")),
+        Command::Run => configured(&path, |config| {
+            start_logger();
+            let ended = run::run(config);
+            ended.map(|()| String::new()).map_err(|e| e.to_string())
+        }),
+        Command::Status(form) => configured(&path, |config| {
+            status::show(&config.status, form).map_err(|e| e.to_string())
+        }),
+        Command::Check => examine(&path),
+        Command::Reset { force } => finish(reset::reset(force).map_err(|e| e.to_string())),
     }
-    let config = match Config::read(&path) {
-        Ok(config) => config,
+}
+
+/// For commands that can do nothing without a configuration.
+fn configured(path: &Path, command: impl FnOnce(&Config) -> Result<String, String>) -> ExitCode {
+    match Config::read(path) {
+        Ok(config) => finish(command(&config)),
         Err(error) => {
             eprintln!("qod-agent: {error}");
-            return ExitCode::from(WRONG_USAGE);
+            ExitCode::from(WRONG_USAGE)
         }
-    };
-    let result = match command {
-        Command::Version => Ok(String::new()),
-        Command::Run => {
-            start_logger();
-            run::run(&config)
-                .map(|()| String::new())
-                .map_err(|error| error.to_string())
-        }
-        Command::Status(form) => {
-            status::show(&config.status, form).map_err(|error| error.to_string())
-        }
-    };
+    }
+}
+
+fn examine(config: &Path) -> ExitCode {
+    let diagnosis = check::check(config);
+    match (print(&diagnosis.text), diagnosis.verdict) {
+        (printed, Verdict::Good) => printed,
+        (_, Verdict::Bad) => ExitCode::FAILURE,
+        (_, Verdict::BadConfiguration) => ExitCode::from(WRONG_USAGE),
+    }
+}
+
+fn finish(result: Result<String, String>) -> ExitCode {
     match result {
         Ok(text) => print(&text),
         Err(error) => {
@@ -91,6 +110,8 @@ fn parse(mut arguments: impl Iterator<Item = OsString>) -> Result<(Command, Path
     let mut command = match first.to_str() {
         Some("run") => Command::Run,
         Some("status") => Command::Status(Form::Table),
+        Some("check") => Command::Check,
+        Some("reset") => Command::Reset { force: false },
         Some("--version" | "-V") => Command::Version,
         _ => return Err(format!("{first:?} is not a command")),
     };
@@ -98,6 +119,7 @@ fn parse(mut arguments: impl Iterator<Item = OsString>) -> Result<(Command, Path
         match (argument.to_str(), &mut command) {
             (Some("--config"), _) => path = arguments.next().ok_or("--config needs a file")?.into(),
             (Some("--json"), Command::Status(form)) => *form = Form::Json,
+            (Some("--force"), Command::Reset { force }) => *force = true,
             _ => return Err(format!("{argument:?} is not an argument of this command")),
         }
     }

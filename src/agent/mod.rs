@@ -3,6 +3,7 @@
 
 mod enqueue;
 mod instructed;
+mod offload;
 mod report;
 
 use std::collections::BTreeSet;
@@ -104,13 +105,20 @@ struct Troubles {
     links: Option<Warning>,
     ruleset: Option<Warning>,
     queues: Option<Warning>,
+    offload: Option<Warning>,
 }
 
 impl Troubles {
     fn all(&self) -> impl Iterator<Item = &Warning> {
-        [&self.poll, &self.links, &self.ruleset, &self.queues]
-            .into_iter()
-            .flatten()
+        [
+            &self.poll,
+            &self.links,
+            &self.ruleset,
+            &self.queues,
+            &self.offload,
+        ]
+        .into_iter()
+        .flatten()
     }
 
     /// Whether the agent itself can try something again.
@@ -194,6 +202,7 @@ impl Agent {
         stop: impl Future<Output = ()>,
     ) {
         let mut stop = pin!(stop);
+        self.look_for_offload();
         loop {
             if self.pending.any() && Instant::now() >= self.earliest {
                 self.round().await;
@@ -329,6 +338,7 @@ impl Agent {
         self.sessions.clear();
         self.troubles = Troubles {
             poll: self.troubles.poll.take(),
+            offload: self.troubles.offload.take(),
             ..Troubles::default()
         };
         let table = self.nft.commit(&Changes::clear());

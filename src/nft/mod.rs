@@ -5,8 +5,11 @@
 
 mod decode;
 mod expr;
+mod flowtable;
+mod leftovers;
 mod map;
 mod message;
+mod probe;
 mod socket;
 mod sys;
 mod table;
@@ -21,7 +24,10 @@ use nix::errno::Errno;
 use crate::flow::Family;
 use crate::ruleset::{Changes, CommitError, Kernel, Layout, Part, Ruleset};
 use crate::session::SessionId;
+pub use flowtable::Flowtable;
+pub use leftovers::remove_tables;
 use map::Map;
+pub use probe::probe_limit;
 use socket::{DumpEnd, Socket};
 pub use table::MarkBits;
 use transaction::Step;

@@ -4,6 +4,7 @@ mod document;
 mod server;
 mod table;
 
+pub(crate) use document::release;
 pub use document::{Identity, Report};
 pub use server::{Error as ServerError, Request, serve};
 pub use table::{Error as ShowError, Form, show};
