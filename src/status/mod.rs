@@ -1,6 +1,8 @@
 //! What the agent reports: its identity, and the document that is made of what was verified.
 
+mod answers;
 mod document;
+mod places;
 mod server;
 mod table;
 
