@@ -81,7 +81,7 @@ pub(super) struct Facts {
     pub(super) kernel: String,
     /// The distribution's name of itself.
     pub(super) release: Option<String>,
-    /// Whether this process has CAP_NET_ADMIN.
+    /// Whether this process has `CAP_NET_ADMIN`.
     pub(super) may_administer: bool,
     pub(super) abilities: Kernel,
     /// What the configuration leads to, or what is wrong with the file.

@@ -82,7 +82,7 @@ fn flowtables(bits: MarkBits) -> Result<Vec<Flowtable>, nft::Error> {
     Nft::open(bits)?.flowtables()
 }
 
-/// Whether this process has CAP_NET_ADMIN in effect (proc_pid_status(5)).
+/// Whether this process has `CAP_NET_ADMIN` in effect (`CapEff` of `proc_pid_status(5)`).
 fn may_administer() -> bool {
     /// `CAP_NET_ADMIN` of `linux/capability.h`.
     const NET_ADMIN: u64 = 1 << 12;

@@ -8,24 +8,19 @@ use std::time::Duration;
 
 use qod_wire::Status;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::AbortHandle;
+use tokio::task::{AbortHandle, yield_now};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::answers::Answers;
 use super::places::{Admission, PLACES, Places, Source, Stage};
 use crate::config::StatusServer;
 
-/// Connections that wait in the kernel: short, so that nobody waits long behind others.
-const BACKLOG: u32 = 128;
 /// Longest request line with headers, in bytes.
 const LONGEST_HEAD: usize = 8 * 1024;
 /// For the whole exchange.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// While places are short, a newcomer may have one this often: whoever floods the server with
-/// connections costs the agent little, and a client has PLACES times as long to say what it wants.
-const PRESSURE: Duration = Duration::from_millis(2);
 /// Between two looks whether a place can be had.
 const PAUSE: Duration = Duration::from_millis(20);
 /// What a client may go on sending behind its request, and for how long: closing a connection with
@@ -61,7 +56,9 @@ impl std::error::Error for Error {}
 /// The address cannot be had.
 pub async fn serve(config: &StatusServer, agent: mpsc::Sender<Request>) -> Result<(), Error> {
     let listen = config.listen;
-    let listener = bind(listen).map_err(|error| Error { listen, error })?;
+    let listener = TcpListener::bind(listen)
+        .await
+        .map_err(|error| Error { listen, error })?;
     let server = Server {
         token: config.token.as_deref().map(Into::into),
         answers: Answers::new(agent, PLACES),
@@ -69,16 +66,6 @@ pub async fn serve(config: &StatusServer, agent: mpsc::Sender<Request>) -> Resul
     };
     tokio::spawn(server.accept(listener));
     Ok(())
-}
-
-fn bind(listen: SocketAddr) -> io::Result<TcpListener> {
-    let socket = match listen {
-        SocketAddr::V4(_) => TcpSocket::new_v4(),
-        SocketAddr::V6(_) => TcpSocket::new_v6(),
-    }?;
-    socket.set_reuseaddr(true)?;
-    socket.bind(listen)?;
-    socket.listen(BACKLOG)
 }
 
 #[derive(Clone)]
@@ -96,6 +83,8 @@ impl Server {
                 Ok((stream, peer)) => {
                     number += 1;
                     self.admit(number, stream, peer).await;
+                    // However many come, the agent's own work has its turn after each of them.
+                    yield_now().await;
                 }
                 Err(error) => {
                     // Out of descriptors, most likely: others must give some back first.
@@ -116,7 +105,6 @@ impl Server {
                 Admission::Free => break,
                 Admission::Instead(other) => {
                     other.abort();
-                    sleep(PRESSURE).await;
                     break;
                 }
                 Admission::Later => sleep(PAUSE).await,
@@ -145,6 +133,7 @@ impl Server {
                 None => ("503 Service Unavailable", None),
             },
         };
+        place.set(Stage::Taking);
         let body =
             body.unwrap_or_else(|| format!("{{\"message\":\"{status}\"}}").as_bytes().into());
         let head = format!(

@@ -138,7 +138,8 @@ fn a_good_router_is_called_good_in_every_line() {
 
 #[test]
 fn what_marks_need_is_a_failure_with_its_package() {
-    let failing: [(fn(&mut Kernel), &str); 4] = [
+    type Bend = fn(&mut Kernel);
+    let failing: [(Bend, &str); 4] = [
         (
             |k| k.nf_tables = missing(),
             "FAIL  nf_tables: missing (Operation not supported): install kmod-nft-core",
