@@ -19,7 +19,6 @@ use crate::nft::MarkBits;
 pub const DEFAULT_PATH: &str = "/etc/qod-agent/config.json";
 
 const DEFAULT_STATUS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 8742);
-const DEFAULT_FWMASK: u32 = 0x7f00_0000;
 /// Largest `maxSessions`: what one agent was tried with.
 const MOST_SESSIONS: usize = 10_000;
 /// Longest name of a Linux device (`IFNAMSIZ` without its NUL).
@@ -187,14 +186,12 @@ fn link(mut section: Section) -> Result<Link, String> {
 }
 
 fn fwmask(text: Option<String>) -> Result<MarkBits, String> {
-    let mask = match &text {
-        None => Some(DEFAULT_FWMASK),
-        Some(text) => text
-            .strip_prefix("0x")
-            .and_then(|digits| u32::from_str_radix(digits, 16).ok()),
+    let Some(text) = text else {
+        return Ok(MarkBits::default());
     };
+    let digits = text.strip_prefix("0x");
+    let mask = digits.and_then(|digits| u32::from_str_radix(digits, 16).ok());
     mask.and_then(MarkBits::from_mask).ok_or_else(|| {
-        let text = text.unwrap_or_default();
         format!("fwmask: {text:?} is not seven neighbouring bits in hexadecimal, as \"0x7f000000\"")
     })
 }

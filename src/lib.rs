@@ -36,21 +36,27 @@
 //! | [`link`] | ports and the WAN device, and when they change |
 //! | [`status`] | the document, the local server, `qod-agent status` |
 //! | [`enrol`], [`token_file`] | `qod-agent enrol`: how the agent comes by its token; the file that it is kept in |
+//! | [`lock`] | one agent per router |
+//! | [`check`] | `qod-agent check`: what this router can do, and what is in the way |
+//! | [`reset`] | `qod-agent reset`: everything of the agent's goes |
 //! | [`clock`] | the boot-time clock |
 
 pub mod agent;
 pub mod backend;
 pub mod backoff;
+pub mod check;
 pub mod clock;
 pub mod config;
 pub mod dscp;
 pub mod enrol;
 pub mod flow;
 pub mod link;
+pub mod lock;
 pub mod nft;
 pub mod plan;
 pub mod queue;
 pub mod reconcile;
+pub mod reset;
 pub mod ruleset;
 pub mod run;
 pub mod session;

@@ -1,20 +1,24 @@
 //! `qod-agent`: arguments, logger, runtime and signals.
 
 use std::ffi::OsString;
+use std::fmt::Display;
 use std::io::{ErrorKind, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use log::LevelFilter;
+use qod_agent::check::{self, Verdict};
 use qod_agent::config::{self, Config};
 use qod_agent::enrol::{self, Step};
-use qod_agent::run;
 use qod_agent::status::{self, Form};
+use qod_agent::{reset, run};
 
 const USAGE: &str = "\
 usage: qod-agent run [--config FILE]
        qod-agent status [--json] [--config FILE]
        qod-agent enrol [--rotate] [--config FILE]
+       qod-agent check [--config FILE]
+       qod-agent reset [--force]
        qod-agent --version
 
 FILE is /etc/qod-agent/config.json unless given.
@@ -27,6 +31,8 @@ enum Command {
     Run,
     Status(Form),
     Enrol(Step),
+    Check,
+    Reset { force: bool },
     Version,
 }
 
@@ -38,45 +44,67 @@ fn main() -> ExitCode {
             return ExitCode::from(WRONG_USAGE);
         }
     };
-    if let Command::Version = command {
-        return print(concat!("qod-agent ", env!("CARGO_PKG_VERSION"), "\n"));
-    }
-    let config = match Config::read(&path) {
-        Ok(config) => config,
-        Err(error) => {
-            eprintln!("qod-agent: {error}");
-            return ExitCode::from(WRONG_USAGE);
-        }
-    };
-    let result = match command {
-        Command::Version => Ok(String::new()),
-        Command::Run => {
+    match command {
+        Command::Version => print(concat!("qod-agent ", env!("CARGO_PKG_VERSION"), "\n")),
+        Command::Run => configured(&path, |config| {
             start_logger();
-            run::run(&config)
-                .map(|()| String::new())
-                .map_err(|error| error.to_string())
-        }
-        Command::Status(form) => {
-            status::show(&config.status, form).map_err(|error| error.to_string())
-        }
-        Command::Enrol(step) => {
+            let ended = run::run(config);
+            ended.map(|()| String::new()).map_err(Failed::doing)
+        }),
+        Command::Status(form) => configured(&path, |config| {
+            status::show(&config.status, form).map_err(Failed::doing)
+        }),
+        Command::Enrol(step) => configured(&path, |config| {
             start_logger();
-            match enrol::enrol(&config, step) {
-                Err(error) if error.is_configuration() => {
-                    eprintln!("qod-agent: {error}");
-                    return ExitCode::from(WRONG_USAGE);
-                }
-                result => result.map_err(|error| error.to_string()),
-            }
-        }
-    };
-    match result {
-        Ok(text) => print(&text),
-        Err(error) => {
-            eprintln!("qod-agent: {error}");
-            ExitCode::FAILURE
-        }
+            enrol::enrol(config, step).map_err(|error| match error.is_configuration() {
+                true => Failed::Configuration(error.to_string()),
+                false => Failed::Doing(error.to_string()),
+            })
+        }),
+        Command::Check => examine(&path),
+        Command::Reset { force } => finish(reset::reset(force).map_err(Failed::doing)),
     }
+}
+
+/// For commands that can do nothing without a configuration.
+fn configured(path: &Path, command: impl FnOnce(&Config) -> Result<String, Failed>) -> ExitCode {
+    match Config::read(path) {
+        Ok(config) => finish(command(&config)),
+        Err(error) => finish(Err(Failed::Configuration(error.to_string()))),
+    }
+}
+
+fn examine(config: &Path) -> ExitCode {
+    let diagnosis = check::check(config);
+    match (print(&diagnosis.text), diagnosis.verdict) {
+        (printed, Verdict::Good) => printed,
+        (_, Verdict::Bad) => ExitCode::FAILURE,
+        (_, Verdict::BadConfiguration) => ExitCode::from(WRONG_USAGE),
+    }
+}
+
+/// Why a command has failed, in a sentence.
+enum Failed {
+    /// It could not do its work.
+    Doing(String),
+    /// What it was told is wrong.
+    Configuration(String),
+}
+
+impl Failed {
+    fn doing(error: impl Display) -> Self {
+        Self::Doing(error.to_string())
+    }
+}
+
+fn finish(result: Result<String, Failed>) -> ExitCode {
+    let (error, status) = match result {
+        Ok(text) => return print(&text),
+        Err(Failed::Doing(error)) => (error, ExitCode::FAILURE),
+        Err(Failed::Configuration(error)) => (error, ExitCode::from(WRONG_USAGE)),
+    };
+    eprintln!("qod-agent: {error}");
+    status
 }
 
 fn start_logger() {
@@ -105,6 +133,8 @@ fn parse(mut arguments: impl Iterator<Item = OsString>) -> Result<(Command, Path
         Some("run") => Command::Run,
         Some("status") => Command::Status(Form::Table),
         Some("enrol") => Command::Enrol(Step::First),
+        Some("check") => Command::Check,
+        Some("reset") => Command::Reset { force: false },
         Some("--version" | "-V") => Command::Version,
         _ => return Err(format!("{first:?} is not a command")),
     };
@@ -113,6 +143,7 @@ fn parse(mut arguments: impl Iterator<Item = OsString>) -> Result<(Command, Path
             (Some("--config"), _) => path = arguments.next().ok_or("--config needs a file")?.into(),
             (Some("--json"), Command::Status(form)) => *form = Form::Json,
             (Some("--rotate"), Command::Enrol(step)) => *step = Step::Rotate,
+            (Some("--force"), Command::Reset { force }) => *force = true,
             _ => return Err(format!("{argument:?} is not an argument of this command")),
         }
     }

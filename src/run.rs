@@ -16,7 +16,7 @@ use crate::queue::Queues;
 use crate::ruleset::Kernel;
 use crate::status::{self, Identity};
 use crate::uplink::Uplink;
-use crate::{config, link, nft};
+use crate::{config, link, lock, nft};
 
 /// A poll, a report, and one that ends while its successor begins.
 const HTTP_THREADS: usize = 3;
@@ -26,10 +26,14 @@ const HTTP_KEPT: Duration = Duration::from_hours(48);
 /// News that wait for the loop. The poll stops while they do.
 const NEWS: usize = 4;
 const STATUS_REQUESTS: usize = 8;
+/// procd starts an agent again before the old one is gone.
+const PREDECESSOR: Duration = Duration::from_secs(2);
 
 /// Why the agent does not run.
 #[derive(Debug)]
 pub enum Error {
+    /// Another agent runs here.
+    Lock(lock::Error),
     /// A credential file cannot be used.
     Credentials(config::Error),
     /// There is no way to nf_tables.
@@ -45,6 +49,7 @@ pub enum Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Lock(error) => error.fmt(f),
             Self::Credentials(error) => error.fmt(f),
             Self::Nft(error) => error.fmt(f),
             Self::Link(error) => error.fmt(f),
@@ -61,6 +66,7 @@ impl std::error::Error for Error {}
 /// # Errors
 /// See [`Error`]; once it runs, no fault ends it.
 pub fn run(config: &Config) -> Result<(), Error> {
+    let _lock = lock::take(PREDECESSOR).map_err(Error::Lock)?;
     let runtime = Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(HTTP_THREADS)

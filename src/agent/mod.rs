@@ -4,6 +4,7 @@
 mod enqueue;
 mod instructed;
 mod marks;
+mod offload;
 mod report;
 
 use std::collections::BTreeMap;
@@ -110,13 +111,20 @@ struct Troubles {
     links: Option<Warning>,
     ruleset: Option<Warning>,
     queues: Option<Warning>,
+    offload: Option<Warning>,
 }
 
 impl Troubles {
     fn all(&self) -> impl Iterator<Item = &Warning> {
-        [&self.poll, &self.links, &self.ruleset, &self.queues]
-            .into_iter()
-            .flatten()
+        [
+            &self.poll,
+            &self.links,
+            &self.ruleset,
+            &self.queues,
+            &self.offload,
+        ]
+        .into_iter()
+        .flatten()
     }
 
     /// Whether the agent itself can try something again.
@@ -204,6 +212,7 @@ impl Agent {
     ) {
         let mut stop = pin!(stop);
         self.listen();
+        self.look_for_offload();
         loop {
             if self.pending.any() && Instant::now() >= self.earliest {
                 self.round().await;
@@ -342,6 +351,7 @@ impl Agent {
         self.sessions.clear();
         self.troubles = Troubles {
             poll: self.troubles.poll.take(),
+            offload: self.troubles.offload.take(),
             ..Troubles::default()
         };
         let table = self.nft.commit(&Changes::clear());

@@ -12,6 +12,7 @@ impl Agent {
     /// Hands a report to the task that sends it.
     pub(super) async fn report(&mut self) {
         self.next_report = Instant::now() + self.config.report_interval;
+        self.look_for_offload();
         self.reported = states(&self.sessions);
         let status = Arc::new(self.status().await);
         // The reporting task ends with the agent, so somebody listens.

@@ -4,6 +4,7 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::Path;
 
+use rustls::RootCertStore;
 use ureq::tls::{Certificate, ClientCert, PemItem, PrivateKey, RootCerts};
 
 use crate::config::{Backend, Error, Token};
@@ -47,14 +48,38 @@ pub(super) fn is_token(text: &str) -> bool {
 
 /// The authorities that the backend's certificate may come from.
 pub(super) fn authorities(backend: &Backend) -> Result<RootCerts, Error> {
-    if backend.ca_file.is_none() && backend.url.starts_with("http:") {
-        return Ok(RootCerts::from(Vec::new()));
+    match authorities_file(backend) {
+        None => Ok(RootCerts::from(Vec::new())),
+        Some(path) => Ok(RootCerts::from(certificates(path)?)),
     }
-    let path = backend
-        .ca_file
-        .as_deref()
-        .unwrap_or(Path::new(SYSTEM_AUTHORITIES));
-    Ok(RootCerts::from(certificates(path)?))
+}
+
+/// None: plain HTTP, which needs none.
+fn authorities_file(backend: &Backend) -> Option<&Path> {
+    let path = backend.ca_file.as_deref();
+    if path.is_none() && backend.url.starts_with("http:") {
+        return None;
+    }
+    Some(path.unwrap_or(Path::new(SYSTEM_AUTHORITIES)))
+}
+
+/// The file of the trusted authorities, and how many of them TLS can use; None: plain HTTP.
+///
+/// # Errors
+/// The file cannot be read, or none of its certificates can be used.
+pub(crate) fn trusted(backend: &Backend) -> Result<Option<(&Path, usize)>, Error> {
+    let Some(path) = authorities_file(backend) else {
+        return Ok(None);
+    };
+    let certificates = certificates(path)?;
+    let certificates = certificates
+        .iter()
+        .map(|certificate| certificate.der().into());
+    // TLS skips what it cannot read without a word.
+    match RootCertStore::empty().add_parsable_certificates(certificates) {
+        (0, _) => Err(Error::new(path, "holds no certificate that TLS can use")),
+        (usable, _) => Ok(Some((path, usable))),
+    }
 }
 
 /// The agent's own certificate and key, if it has them.

@@ -52,7 +52,7 @@ impl Nft {
         if let Some(known) = self.moves_ends {
             return known;
         }
-        match self.probe_moved_end() {
+        match self.moves_end() {
             Ok(moves) => {
                 log::debug!("this kernel moves the end of an element in force: {moves}");
                 self.moves_ends = Some(moves);

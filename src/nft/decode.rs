@@ -218,7 +218,7 @@ fn number(value: &[u8]) -> Result<u64, Error> {
     Ok(u64::from_be_bytes(*bytes))
 }
 
-fn text(value: &[u8]) -> Option<&str> {
+pub(super) fn text(value: &[u8]) -> Option<&str> {
     let end = value
         .iter()
         .position(|byte| *byte == 0)

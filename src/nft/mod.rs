@@ -12,6 +12,8 @@ mod commit;
 mod decode;
 mod error;
 mod expr;
+mod flowtable;
+mod leftovers;
 mod map;
 mod message;
 mod monitor;
@@ -28,6 +30,8 @@ use nftnl::ProtoFamily;
 
 use crate::ruleset::{Changes, CommitError, Hook, Kernel, Ruleset};
 pub use error::Error;
+pub use flowtable::Flowtable;
+pub use leftovers::remove_tables;
 pub use monitor::Monitor;
 use socket::Socket;
 pub use table::MarkBits;
@@ -49,6 +53,8 @@ enum Table {
 }
 
 impl Table {
+    const ALL: [Self; 3] = [Self::Main, Self::Twin, Self::Probe];
+
     const fn name(self) -> &'static str {
         match self {
             Self::Main => "qod",

@@ -11,11 +11,11 @@ use crate::ruleset::{Layout, Ruleset};
 use crate::session::SessionId;
 
 // `enum nf_tables_msg_types` and attribute types of `linux/netfilter/nf_tables.h`.
-const NFT_MSG_GETTABLE: u16 = 1;
+pub(super) const NFT_MSG_GETTABLE: u16 = 1;
 const NFT_MSG_GETCHAIN: u16 = 4;
 const NFT_MSG_GETRULE: u16 = 7;
 const NFT_MSG_GETSETELEM: u16 = 13;
-const NFTA_TABLE_NAME: u16 = 1;
+pub(super) const NFTA_TABLE_NAME: u16 = 1;
 const NFTA_SET_ELEM_LIST_TABLE: u16 = 1;
 const NFTA_SET_ELEM_LIST_SET: u16 = 2;
 

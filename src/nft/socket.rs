@@ -4,7 +4,7 @@ use std::io::IoSlice;
 use std::os::fd::{AsRawFd, OwnedFd};
 
 use netlink_packet_core::{NLA_HEADER_SIZE, NlasIterator};
-use nftnl::FinalizedBatch;
+use nftnl::{FinalizedBatch, ProtoFamily};
 use nix::errno::Errno;
 use nix::sys::socket::{
     self, AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, sockopt,
@@ -26,10 +26,10 @@ const FIRST_SEQUENCE: u32 = 1 << 31;
 
 const NLMSG_ERROR: u16 = 2;
 const NLMSG_DONE: u16 = 3;
-const NLM_F_REQUEST: u16 = 0x1;
+pub(super) const NLM_F_REQUEST: u16 = 0x1;
 const NLM_F_DUMP: u16 = 0x300;
 const NLM_F_DUMP_INTR: u16 = 0x10;
-const NFNL_SUBSYS_NFTABLES: u16 = 10;
+pub(super) const NFNL_SUBSYS_NFTABLES: u16 = 10;
 
 /// A netlink socket bound to the netfilter bus, in the network namespace of the thread that opened it.
 pub(super) struct Socket {
@@ -75,12 +75,17 @@ impl Socket {
     /// The kernel works on it within the call and has queued every answer when the call returns, so an
     /// empty queue means that there is no more to come.
     pub(super) fn commit(&mut self, batch: &FinalizedBatch) -> Result<Vec<(u32, Errno)>, Error> {
-        // The kernel takes a transaction in one piece only: a second datagram would be a second one.
         let slices: Vec<IoSlice<'_>> = batch.iter().map(IoSlice::new).collect();
+        self.transact(&slices)
+    }
+
+    /// The same for a transaction that is bytes already.
+    pub(super) fn transact(&mut self, slices: &[IoSlice<'_>]) -> Result<Vec<(u32, Errno)>, Error> {
+        // The kernel takes a transaction in one piece only: a second datagram would be a second one.
         let length: usize = slices.iter().map(|slice| slice.len()).sum();
         let _ = socket::setsockopt(&self.fd, sockopt::SndBufForce, &(length + BUFFER));
         let fd = self.fd.as_raw_fd();
-        socket::sendmsg::<NetlinkAddr>(fd, &slices, &[], MsgFlags::empty(), None)
+        socket::sendmsg::<NetlinkAddr>(fd, slices, &[], MsgFlags::empty(), None)
             .map_err(Error::Send)?;
         let mut refused = Vec::new();
         let mut overrun = false;
@@ -115,6 +120,18 @@ impl Socket {
         kind: u16,
         dump: bool,
         attributes: &[u8],
+        each: impl FnMut(&[u8]) -> Result<(), Error>,
+    ) -> Result<Option<DumpEnd>, Error> {
+        self.get_of(FAMILY, kind, dump, attributes, each)
+    }
+
+    /// The same, of the tables of another family.
+    pub(super) fn get_of(
+        &mut self,
+        family: ProtoFamily,
+        kind: u16,
+        dump: bool,
+        attributes: &[u8],
         mut each: impl FnMut(&[u8]) -> Result<(), Error>,
     ) -> Result<Option<DumpEnd>, Error> {
         self.sequence = self.sequence.wrapping_add(1);
@@ -124,6 +141,7 @@ impl Socket {
             NLM_F_REQUEST
         };
         let request = request(
+            family,
             NFNL_SUBSYS_NFTABLES << 8 | kind,
             flags,
             self.sequence,
@@ -169,7 +187,13 @@ impl Socket {
 }
 
 /// A request with its header; the attributes follow as they are.
-fn request(kind: u16, flags: u16, sequence: u32, attributes: &[u8]) -> Vec<u8> {
+pub(super) fn request(
+    family: ProtoFamily,
+    kind: u16,
+    flags: u16,
+    sequence: u32,
+    attributes: &[u8],
+) -> Vec<u8> {
     let length = u32::try_from(HEADER + GENERIC + attributes.len()).unwrap_or(u32::MAX);
     let mut request = Vec::with_capacity(HEADER + GENERIC + attributes.len());
     request.extend(length.to_ne_bytes());
@@ -177,7 +201,7 @@ fn request(kind: u16, flags: u16, sequence: u32, attributes: &[u8]) -> Vec<u8> {
     request.extend(flags.to_ne_bytes());
     request.extend(sequence.to_ne_bytes());
     request.extend(0u32.to_ne_bytes());
-    request.extend([FAMILY as u8, 0, 0, 0]);
+    request.extend([family as u8, 0, 0, 0]);
     request.extend(attributes);
     request
 }
@@ -275,7 +299,13 @@ mod tests {
 
     #[test]
     fn a_request_is_read_back() {
-        let request = request(10 << 8 | 1, NLM_F_DUMP, 7, &text_attribute(1, "qod"));
+        let request = request(
+            FAMILY,
+            10 << 8 | 1,
+            NLM_F_DUMP,
+            7,
+            &text_attribute(1, "qod"),
+        );
         let messages: Vec<_> = Messages(&request).map(Result::unwrap).collect();
         assert_eq!(messages.len(), 1);
         assert_eq!(

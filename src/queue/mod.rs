@@ -19,6 +19,8 @@
 mod error;
 mod htb;
 mod leaf;
+mod leftovers;
+mod probe;
 mod rate;
 mod request;
 mod stats;
@@ -34,6 +36,7 @@ use qod_wire::QueueStatus;
 use rtnetlink::Handle;
 
 pub use self::error::Error;
+pub use self::probe::{Kind, Presence};
 use self::request::Link;
 use self::tree::{Change, Kinds, ROOT, Seen, SeenRoot, TC_H_ROOT, Tree};
 use crate::dscp::Dscp;

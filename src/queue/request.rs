@@ -108,7 +108,7 @@ pub(super) async fn classes(handle: &Handle, index: i32) -> io::Result<Vec<TcMes
         .map_err(to_io)
 }
 
-fn to_io(error: rtnetlink::Error) -> io::Error {
+pub(super) fn to_io(error: rtnetlink::Error) -> io::Error {
     match error {
         rtnetlink::Error::NetlinkError(message) => message.to_io(),
         error => io::Error::other(error.to_string()),

@@ -81,7 +81,7 @@ impl Identity {
 }
 
 /// The distribution's name of itself (os-release(5)).
-fn release() -> Option<String> {
+pub(crate) fn release() -> Option<String> {
     pretty_name(&std::fs::read_to_string("/etc/os-release").ok()?)
 }
 

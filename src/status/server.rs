@@ -3,25 +3,30 @@
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use qod_wire::Status;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, mpsc, oneshot};
-use tokio::time::timeout;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::{AbortHandle, yield_now};
+use tokio::time::{Instant, sleep, timeout};
 
+use super::answers::Answers;
+use super::places::{Admission, PLACES, Places, Source, Stage};
 use crate::config::StatusServer;
 
-/// Clients at a time; others wait in the kernel's queue.
-const CLIENTS: usize = 8;
 /// Longest request line with headers, in bytes.
 const LONGEST_HEAD: usize = 8 * 1024;
-/// For a client to say what it wants: one that does not keeps a place from others.
-const HEAD_PATIENCE: Duration = Duration::from_secs(1);
 /// For the whole exchange.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// Between two looks whether a place can be had.
+const PAUSE: Duration = Duration::from_millis(20);
+/// What a client may go on sending behind its request, and for how long: closing a connection with
+/// bytes in it that nobody read would take the answer away from the client (RFC 9112 section 9.6).
+const LINGER_BYTES: usize = 64 * 1024;
+const LINGER: Duration = Duration::from_millis(500);
 
 /// Somebody wants to know the status.
 pub type Request = oneshot::Sender<Status>;
@@ -54,57 +59,131 @@ pub async fn serve(config: &StatusServer, agent: mpsc::Sender<Request>) -> Resul
     let listener = TcpListener::bind(listen)
         .await
         .map_err(|error| Error { listen, error })?;
-    let token: Option<Arc<str>> = config.token.as_deref().map(Into::into);
-    tokio::spawn(async move {
-        let clients = Arc::new(Semaphore::new(CLIENTS));
-        while let Ok(place) = clients.clone().acquire_owned().await {
+    let server = Server {
+        token: config.token.as_deref().map(Into::into),
+        answers: Answers::new(agent, PLACES),
+        places: Arc::new(Mutex::new(Places::new())),
+    };
+    tokio::spawn(server.accept(listener));
+    Ok(())
+}
+
+#[derive(Clone)]
+struct Server {
+    token: Option<Arc<str>>,
+    answers: Answers,
+    places: Arc<Mutex<Places<AbortHandle>>>,
+}
+
+impl Server {
+    async fn accept(self, listener: TcpListener) {
+        let mut number = 0;
+        loop {
             match listener.accept().await {
-                Ok((stream, _)) => {
-                    let (agent, token) = (agent.clone(), token.clone());
-                    tokio::spawn(async move {
-                        let _place = place;
-                        let _ = timeout(PATIENCE, exchange(stream, token.as_deref(), &agent)).await;
-                    });
+                Ok((stream, peer)) => {
+                    number += 1;
+                    self.admit(number, stream, peer).await;
+                    // However many come, the agent's own work has its turn after each of them.
+                    yield_now().await;
                 }
                 Err(error) => {
                     // Out of descriptors, most likely: others must give some back first.
                     log::warn!("accepting a status request: {error}");
-                    tokio::time::sleep(Duration::from_secs(1)).await;
+                    sleep(Duration::from_secs(1)).await;
                 }
             }
         }
-    });
+    }
+
+    async fn admit(&self, number: u64, stream: TcpStream, peer: SocketAddr) {
+        // A connection that is gone already has no address any more.
+        let Ok(own) = stream.local_addr() else { return };
+        let source = Source::of(peer.ip(), own.ip());
+        loop {
+            let admission = lock(&self.places).make_room(source);
+            match admission {
+                Admission::Free => break,
+                Admission::Instead(other) => {
+                    other.abort();
+                    break;
+                }
+                Admission::Later => sleep(PAUSE).await,
+                Admission::Never => return,
+            }
+        }
+        let place = PlaceHeld {
+            number,
+            places: self.places.clone(),
+        };
+        let server = self.clone();
+        let task = tokio::spawn(async move {
+            let _ = timeout(PATIENCE, server.exchange(stream, &place)).await;
+        });
+        let now = Instant::now();
+        lock(&self.places).enter(number, source, now, task.abort_handle());
+    }
+
+    async fn exchange(&self, mut stream: TcpStream, place: &PlaceHeld) -> io::Result<()> {
+        let head = read_head(&mut stream).await?;
+        place.set(Stage::Waiting);
+        let (status, body) = match decide(&head, self.token.as_deref()) {
+            Decision::Refuse(status) => (status, None),
+            Decision::Answer => match self.answers.next().await {
+                Some(body) => ("200 OK", Some(body)),
+                None => ("503 Service Unavailable", None),
+            },
+        };
+        place.set(Stage::Taking);
+        let body =
+            body.unwrap_or_else(|| format!("{{\"message\":\"{status}\"}}").as_bytes().into());
+        let head = format!(
+            "HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\
+             Cache-Control: no-store\r\nConnection: close\r\n\r\n",
+            body.len()
+        );
+        stream.write_all(head.as_bytes()).await?;
+        stream.write_all(&body).await?;
+        stream.shutdown().await?;
+        drop(body);
+        place.set(Stage::Silent);
+        let _ = timeout(LINGER, drain(&mut stream)).await;
+        Ok(())
+    }
+}
+
+/// A client's place, given back when dropped: also when the client has to go.
+struct PlaceHeld {
+    number: u64,
+    places: Arc<Mutex<Places<AbortHandle>>>,
+}
+
+impl PlaceHeld {
+    fn set(&self, stage: Stage) {
+        lock(&self.places).set(self.number, stage);
+    }
+}
+
+impl Drop for PlaceHeld {
+    fn drop(&mut self) {
+        lock(&self.places).leave(self.number);
+    }
+}
+
+fn lock(places: &Mutex<Places<AbortHandle>>) -> MutexGuard<'_, Places<AbortHandle>> {
+    places.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Reads on until the client closes, or has sent more than it should.
+async fn drain(stream: &mut TcpStream) -> io::Result<()> {
+    let mut buffer = [0; 1024];
+    let mut left = LINGER_BYTES;
+    while left > 0 {
+        match stream.read(&mut buffer).await? {
+            0 => break,
+            count => left = left.saturating_sub(count),
+        }
+    }
     Ok(())
-}
-
-async fn exchange(
-    mut stream: TcpStream,
-    token: Option<&str>,
-    agent: &mpsc::Sender<Request>,
-) -> io::Result<()> {
-    let head = timeout(HEAD_PATIENCE, read_head(&mut stream)).await??;
-    let (status, body) = match decide(&head, token) {
-        Decision::Refuse(status) => (status, None),
-        Decision::Answer => match ask(agent).await {
-            Some(body) => ("200 OK", Some(body)),
-            None => ("503 Service Unavailable", None),
-        },
-    };
-    let body = body.unwrap_or_else(|| format!("{{\"message\":\"{status}\"}}").into_bytes());
-    let head = format!(
-        "HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\
-         Cache-Control: no-store\r\nConnection: close\r\n\r\n",
-        body.len()
-    );
-    stream.write_all(head.as_bytes()).await?;
-    stream.write_all(&body).await?;
-    stream.shutdown().await
-}
-
-async fn ask(agent: &mpsc::Sender<Request>) -> Option<Vec<u8>> {
-    let (request, answer) = oneshot::channel();
-    agent.send(request).await.ok()?;
-    serde_json::to_vec(&answer.await.ok()?).ok()
 }
 
 /// Reads to the empty line; what is longer, or ends before it, is cut there and will not parse.
@@ -131,7 +210,8 @@ fn decide(head: &[u8], token: Option<&str>) -> Decision {
     const BAD: Decision = Decision::Refuse("400 Bad Request");
     let Some(head) = std::str::from_utf8(head)
         .ok()
-        .and_then(|head| head.split("\r\n\r\n").next())
+        .and_then(|head| head.split_once("\r\n\r\n"))
+        .map(|(head, _)| head)
     else {
         return BAD;
     };
@@ -199,6 +279,7 @@ mod tests {
             "GET /v1/status",
             "\r\n\r\n",
             "GET /v1/status SIP/2.0\r\n\r\n",
+            "GET /v1/status HTTP/1.1\r\nHost: cut off",
         ] {
             assert_eq!(answer(bad, None), "400", "{bad:?}");
         }

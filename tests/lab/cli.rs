@@ -166,6 +166,7 @@ fn print_kernel() {
     let mut found = serde_json::Map::new();
     found.insert("netdev_egress".into(), kernel::has_netdev_egress().into());
     found.insert("nat".into(), kernel::has_nat().into());
+    found.insert("flowtable".into(), kernel::has_flowtable().into());
     for kind in kernel::QDISCS {
         found.insert(kind.into(), kernel::has_qdisc(kind).into());
     }

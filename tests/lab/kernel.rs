@@ -43,3 +43,8 @@ pub fn has_netdev_egress() -> bool {
 pub fn has_nat() -> bool {
     accepts("table ip t { chain c { type nat hook postrouting priority 0; masquerade; }; }")
 }
+
+/// Whether the kernel has flowtables.
+pub fn has_flowtable() -> bool {
+    accepts("table inet t { flowtable f { hook ingress priority 0; devices = { lo }; }; }")
+}

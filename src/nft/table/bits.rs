@@ -9,6 +9,13 @@ pub struct MarkBits {
     shift: u32,
 }
 
+impl Default for MarkBits {
+    /// `0x7f000000`.
+    fn default() -> Self {
+        Self { shift: 24 }
+    }
+}
+
 impl MarkBits {
     /// The bits of a mask, if it has exactly seven, side by side.
     pub fn from_mask(mask: u32) -> Option<Self> {

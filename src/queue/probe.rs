@@ -1,0 +1,129 @@
+//! Tries which kinds of queues this kernel has, on the loopback device of the calling thread's network
+//! namespace: for a namespace that was made for it.
+
+use std::io;
+
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
+use netlink_packet_route::RouteNetlinkMessage::{DelQueueDiscipline, NewQueueDiscipline};
+use netlink_packet_route::link::InfoKind;
+use netlink_packet_route::tc::TcOption;
+use nix::errno::Errno;
+use rtnetlink::{LinkMessageBuilder, LinkUnspec};
+
+use super::leaf::{FAIR, Leaf, SPLITTER};
+use super::rate::Rate;
+use super::tree::{ROOT, TC_H_ROOT};
+use super::{Queue, Queues, errno, htb, request};
+
+/// Index of the loopback device: the first of every namespace (`loopback_net_init()`).
+const LOOPBACK: i32 = 1;
+const MTU: u32 = 1500;
+/// `TC_H_INGRESS` of `linux/pkt_sched.h`, and the handle that it always has.
+const TC_H_INGRESS: u32 = 0xffff_fff1;
+const INGRESS_HANDLE: u32 = 0xffff_0000;
+
+/// What may be needed for queues.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Shares the link among classes.
+    Htb,
+    /// Cuts GSO packets.
+    Tbf,
+    /// Keeps flows apart.
+    FqCodel,
+    /// Shapes, cuts and keeps flows apart.
+    Cake,
+    /// The device on which downstream packets can wait.
+    Ifb,
+    /// Where downstream packets are sent there.
+    Ingress,
+}
+
+impl Kind {
+    /// All of them.
+    pub const ALL: [Self; 6] = [
+        Self::Htb,
+        Self::Tbf,
+        Self::FqCodel,
+        Self::Cake,
+        Self::Ifb,
+        Self::Ingress,
+    ];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Htb => htb::KIND,
+            Self::Tbf => SPLITTER,
+            Self::FqCodel => FAIR,
+            Self::Cake => "cake",
+            Self::Ifb => "ifb",
+            Self::Ingress => "ingress",
+        }
+    }
+
+    fn options(self) -> Vec<TcOption> {
+        let leaf = Leaf::new(Rate::from_kbps(10_000), MTU);
+        match self {
+            Self::Htb => htb::root_options(Queue::Standard.minor()),
+            Self::Tbf => leaf.splitter_options(),
+            Self::FqCodel => leaf.fair_options(true),
+            Self::Cake | Self::Ifb | Self::Ingress => Vec::new(),
+        }
+    }
+}
+
+/// Whether the kernel has a kind.
+#[derive(Debug)]
+pub enum Presence {
+    /// It was made, and removed again.
+    There,
+    /// The kernel does not know it.
+    Unknown,
+    /// The kernel refused it for another reason.
+    Refused(io::Error),
+}
+
+impl Queues {
+    /// Makes one of this kind and removes it again.
+    pub async fn probe(&mut self, kind: Kind) -> Presence {
+        let made = match kind {
+            Kind::Ifb => self.probe_device(kind.name()).await,
+            _ => self.probe_qdisc(kind).await,
+        };
+        match made {
+            Ok(()) => Presence::There,
+            Err(error) => match (kind, errno(&error)) {
+                // rtnl_newlink() and qdisc_create(), after they have tried to load the module.
+                (Kind::Ifb, Errno::EOPNOTSUPP) | (_, Errno::ENOENT) => Presence::Unknown,
+                _ => Presence::Refused(error),
+            },
+        }
+    }
+
+    async fn probe_qdisc(&mut self, kind: Kind) -> io::Result<()> {
+        let (parent, handle) = match kind {
+            Kind::Ingress => (TC_H_INGRESS, INGRESS_HANDLE),
+            _ => (TC_H_ROOT, ROOT),
+        };
+        let message = |options| request::message(LOOPBACK, parent, handle, kind.name(), options);
+        let add = NewQueueDiscipline(message(kind.options()));
+        request::send(&mut self.handle, add, NLM_F_CREATE | NLM_F_EXCL).await?;
+        request::send(&mut self.handle, DelQueueDiscipline(message(Vec::new())), 0).await
+    }
+
+    async fn probe_device(&mut self, name: &str) -> io::Result<()> {
+        let device = LinkMessageBuilder::<LinkUnspec>::new_with_info_kind(InfoKind::Ifb)
+            .name(name)
+            .build();
+        let made = self.handle.link().add(device).execute().await;
+        made.map_err(request::to_io)?;
+        match request::link(&self.handle, name).await? {
+            Some(link) => {
+                let index = u32::try_from(link.index).map_err(io::Error::other)?;
+                let gone = self.handle.link().del(index).execute().await;
+                gone.map_err(request::to_io)
+            }
+            None => Ok(()),
+        }
+    }
+}
