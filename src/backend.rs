@@ -16,7 +16,7 @@ use crate::clock;
 use crate::config::{self, Config, Error, Token};
 
 /// Where OpenWrt and Debian keep the authorities that a system trusts.
-const SYSTEM_AUTHORITIES: &str = "/etc/ssl/certs/ca-certificates.crt";
+pub(crate) const SYSTEM_AUTHORITIES: &str = "/etc/ssl/certs/ca-certificates.crt";
 const CONNECT: Duration = Duration::from_secs(10);
 /// For a body, and for an answer beyond the time that the backend was asked to hold it.
 const TRANSFER: Duration = Duration::from_secs(15);

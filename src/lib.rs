@@ -25,6 +25,7 @@
 //! |---|---|
 //! | [`config`] | the file: parsed into what can only be legal |
 //! | [`run`] | puts the parts together; signals |
+//! | [`confine`] | least privilege: capabilities, Landlock, seccomp |
 //! | [`uplink`], [`backend`], [`backoff`] | the tasks that poll and report; one HTTP call; how long to wait after an error |
 //! | [`agent`] | the loop |
 //! | [`session`], [`flow`], [`dscp`] | what the wire says, checked, as matches |
@@ -42,6 +43,7 @@ pub mod backend;
 pub mod backoff;
 pub mod clock;
 pub mod config;
+pub mod confine;
 pub mod dscp;
 pub mod flow;
 pub mod link;
