@@ -5,11 +5,13 @@
 //! in them are replaced by renaming new ones into their place.
 
 use std::fs;
+use std::io;
 use std::path::{self, Path, PathBuf};
 
 use landlock::{
-    ABI, Access, AccessFs, AccessNet, LandlockStatus, NetPort, Ruleset, RulesetAttr,
-    RulesetCreatedAttr, RulesetError, Scope, path_beneath_rules,
+    ABI, Access, AccessFs, AccessNet, AddRuleError, AddRulesError, CreateRulesetError,
+    LandlockStatus, NetPort, RestrictSelfError, Ruleset, RulesetAttr, RulesetCreatedAttr,
+    RulesetError, Scope, path_beneath_rules,
 };
 use ureq::http::Uri;
 
@@ -67,7 +69,7 @@ pub(super) fn enter(backend: &Backend) -> Result<Option<i32>, Error> {
             )?
             .restrict_self()
     };
-    let status = enter().map_err(Error::Landlock)?;
+    let status = enter().map_err(|error| Error::Landlock(cause(error)))?;
     Ok(match status.landlock {
         LandlockStatus::Available {
             effective_abi,
@@ -75,6 +77,23 @@ pub(super) fn enter(backend: &Backend) -> Result<Option<i32>, Error> {
         } => Some(kernel_abi.unwrap_or(effective_abi as i32)),
         LandlockStatus::NotEnabled | LandlockStatus::NotImplemented => None,
     })
+}
+
+/// What the kernel said. Its words alone: the library's own texts are 4 kB, and nobody should see them.
+fn cause(error: RulesetError) -> io::Error {
+    match error {
+        RulesetError::CreateRuleset(CreateRulesetError::CreateRulesetCall { source, .. })
+        | RulesetError::AddRules(
+            AddRulesError::Fs(AddRuleError::AddRuleCall { source, .. })
+            | AddRulesError::Net(AddRuleError::AddRuleCall { source, .. }),
+        )
+        | RulesetError::RestrictSelf(
+            RestrictSelfError::RestrictSelfCall { source, .. }
+            | RestrictSelfError::SetNoNewPrivsCall { source, .. },
+        ) => source,
+        // Nothing else fails while older kernels may do what they can.
+        _ => io::ErrorKind::InvalidInput.into(),
+    }
 }
 
 fn readable(backend: &Backend) -> Vec<PathBuf> {

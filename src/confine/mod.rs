@@ -41,7 +41,7 @@ use crate::config::Config;
 pub struct Confinement {
     /// Version of Landlock's interface; none where the kernel does not have it, or has it turned off.
     pub landlock: Option<i32>,
-    /// Whether there is a seccomp filter: kernel and architecture need one.
+    /// Whether there is a seccomp filter. Some kernels have none, and some architectures no list.
     pub seccomp: bool,
 }
 
@@ -65,7 +65,7 @@ pub enum Error {
     /// The kernel refuses a change of the capabilities.
     Capabilities(&'static str, io::Error),
     /// The kernel has Landlock and refuses the ruleset.
-    Landlock(::landlock::RulesetError),
+    Landlock(io::Error),
     /// The kernel has seccomp and refuses the filter.
     Seccomp(io::Error),
 }

@@ -18,7 +18,7 @@ use super::Error;
 
 /// Installs the filter for the calling thread and those that it starts. `false`: this kernel has none.
 pub(super) fn install() -> Result<bool, Error> {
-    let program = program::program(nix::unistd::getpid().as_raw());
+    let program = program::program(std::process::id().cast_signed());
     match seccompiler::apply_filter(&program) {
         Ok(()) => Ok(true),
         // Built without CONFIG_SECCOMP, or without CONFIG_SECCOMP_FILTER.
