@@ -25,6 +25,7 @@
 //! |---|---|
 //! | [`config`] | the file: parsed into what can only be legal |
 //! | [`run`] | puts the parts together; signals |
+//! | [`confine`] | least privilege: capabilities, Landlock, seccomp |
 //! | [`uplink`], [`backend`], [`backoff`] | the tasks that poll and report; one HTTP call; how long to wait after an error |
 //! | [`agent`] | the loop |
 //! | [`session`], [`flow`], [`dscp`] | what the wire says, checked, as matches |
@@ -47,6 +48,7 @@ pub mod backoff;
 pub mod check;
 pub mod clock;
 pub mod config;
+pub mod confine;
 pub mod dscp;
 pub mod enrol;
 pub mod flow;

@@ -10,6 +10,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::agent::{Agent, Parts};
 use crate::config::Config;
+use crate::confine::{self, confine};
 use crate::link::{Links, Watch};
 use crate::nft::Nft;
 use crate::queue::Queues;
@@ -42,6 +43,8 @@ pub enum Error {
     Link(link::Error),
     /// The status address cannot be had.
     Status(status::ServerError),
+    /// A privilege that the agent does not need cannot be given up.
+    Confine(confine::Error),
     /// The machine lacks what every program needs.
     System(&'static str, io::Error),
 }
@@ -54,6 +57,7 @@ impl fmt::Display for Error {
             Self::Nft(error) => error.fmt(f),
             Self::Link(error) => error.fmt(f),
             Self::Status(error) => error.fmt(f),
+            Self::Confine(error) => error.fmt(f),
             Self::System(doing, error) => write!(f, "{doing}: {error}"),
         }
     }
@@ -109,6 +113,9 @@ async fn start(config: &Config) -> Result<(), Error> {
     status::serve(&config.status, request)
         .await
         .map_err(Error::Status)?;
+    // What needs more rights is open: credentials, and a status port below 1024. There is one thread
+    // yet, and nobody outside has been heard.
+    log::info!("{}", confine(config).map_err(Error::Confine)?);
     let (report, reports) = watch::channel(None);
     let (tell, news) = mpsc::channel(NEWS);
     tokio::spawn(uplink.clone().poll(tell));

@@ -10,7 +10,7 @@ use ureq::tls::{Certificate, ClientCert, PemItem, PrivateKey, RootCerts};
 use crate::config::{Backend, Error, Token};
 
 /// Where OpenWrt and Debian keep the authorities that a system trusts.
-const SYSTEM_AUTHORITIES: &str = "/etc/ssl/certs/ca-certificates.crt";
+pub(crate) const SYSTEM_AUTHORITIES: &str = "/etc/ssl/certs/ca-certificates.crt";
 
 /// Longest token, in bytes.
 const LONGEST_TOKEN: usize = 4096;

@@ -13,7 +13,7 @@ use ureq::RequestBuilder;
 use ureq::http::StatusCode;
 use ureq::tls::TlsConfig;
 
-pub(crate) use credentials::trusted;
+pub(crate) use credentials::{SYSTEM_AUTHORITIES, trusted};
 pub use failure::Failure;
 
 use crate::clock;

@@ -32,6 +32,7 @@ pub mod folder;
 pub mod home;
 pub mod http;
 pub mod kernel;
+pub mod name;
 pub mod netns;
 pub mod observer;
 pub mod packet;
