@@ -36,6 +36,7 @@
 //! | [`link`] | ports and the WAN device, and when they change |
 //! | [`status`] | the document, the local server, `qod-agent status` |
 //! | [`clock`] | the boot-time clock |
+//! | [`excerpt`] | words of somebody else's, cut to a line |
 
 pub mod agent;
 pub mod backend;
@@ -43,6 +44,7 @@ pub mod backoff;
 pub mod clock;
 pub mod config;
 pub mod dscp;
+pub mod excerpt;
 pub mod flow;
 pub mod link;
 pub mod nft;

@@ -11,6 +11,7 @@ use std::time::Duration;
 use qod_wire::RejectCode;
 
 use crate::dscp::Dscp;
+use crate::excerpt::excerpt;
 use crate::flow::Match;
 pub use read::read;
 
@@ -43,7 +44,8 @@ impl Rejection {
     pub(crate) fn new(code: RejectCode, message: impl Into<String>) -> Self {
         Self {
             code,
-            message: message.into(),
+            // It may quote what was sent.
+            message: excerpt(&message.into()),
         }
     }
 }

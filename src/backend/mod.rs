@@ -1,6 +1,8 @@
 //! The HTTP client of the agent API: one poll, or one report, each a blocking call.
 
-use std::fmt;
+mod failure;
+mod retry_after;
+
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
@@ -9,11 +11,13 @@ use std::time::Duration;
 use qod_wire::{Instructions, MAX_INSTRUCTIONS_BYTES, Status};
 use serde_json::value::RawValue;
 use ureq::RequestBuilder;
-use ureq::http::{HeaderMap, StatusCode};
+use ureq::http::header::{CONTENT_ENCODING, ETAG};
+use ureq::http::{HeaderValue, StatusCode};
 use ureq::tls::{Certificate, ClientCert, PemItem, PrivateKey, RootCerts, TlsConfig};
 
 use crate::clock;
 use crate::config::{self, Config, Error, Token};
+pub use failure::Failure;
 
 /// Where OpenWrt and Debian keep the authorities that a system trusts.
 const SYSTEM_AUTHORITIES: &str = "/etc/ssl/certs/ca-certificates.crt";
@@ -22,8 +26,6 @@ const CONNECT: Duration = Duration::from_secs(10);
 const TRANSFER: Duration = Duration::from_secs(15);
 /// Longest `ETag` that is sent back.
 const LONGEST_TAG: usize = 256;
-/// Longest Retry-After that is honoured.
-const LONGEST_RETRY: Duration = Duration::from_secs(600);
 
 /// Instructions as they were read; each session still raw.
 pub type RawInstructions = Instructions<Box<RawValue>>;
@@ -34,51 +36,14 @@ pub enum Poll {
     Changed {
         /// The state.
         instructions: RawInstructions,
-        /// By which the next poll says what it has.
-        tag: String,
+        /// By which the next poll says what it has: exactly what the backend sent as `ETag`.
+        tag: HeaderValue,
         /// Boot time at which the answer was read.
         read_at: Duration,
     },
     /// What the agent has is current.
     Unchanged,
 }
-
-/// Why a call brought nothing.
-#[derive(Debug)]
-pub enum Failure {
-    /// An answer that cannot be used; the state in force stays.
-    BadInstructions(String),
-    /// The backend does not let this agent in.
-    Unauthorized(StatusCode),
-    /// The agent is decommissioned.
-    Gone,
-    /// The report itself is refused.
-    ReportRefused(StatusCode),
-    /// The backend's certificate is not valid yet: most likely this router's clock is not set.
-    Clock(String),
-    /// Anything that may pass: network, TLS, an overloaded backend.
-    Unreachable {
-        /// What failed.
-        what: String,
-        /// When the backend wants to be asked again.
-        retry_after: Option<Duration>,
-    },
-}
-
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::BadInstructions(what) => write!(f, "the instructions cannot be used: {what}"),
-            Self::Unauthorized(status) => write!(f, "the backend refuses this agent: {status}"),
-            Self::Gone => write!(f, "the backend says that this agent is decommissioned"),
-            Self::ReportRefused(status) => write!(f, "the backend refuses the report: {status}"),
-            Self::Clock(what) => write!(f, "{what}; is this router's clock set?"),
-            Self::Unreachable { what, .. } => f.write_str(what),
-        }
-    }
-}
-
-impl std::error::Error for Failure {}
 
 /// The way to the backend, with the credentials as their files were when it was made.
 pub struct Client {
@@ -132,24 +97,27 @@ impl Client {
     ///
     /// # Errors
     /// See [`Failure`].
-    pub fn poll(&self, tag: Option<&str>, wait: Duration) -> Result<Poll, Failure> {
+    pub fn poll(&self, tag: Option<&HeaderValue>, wait: Duration) -> Result<Poll, Failure> {
         let request = self.http.get(format!("{}/instructions", self.url));
         let mut request = self.prepared(request, wait + TRANSFER);
         if let Some(tag) = tag {
             request = request.header("If-None-Match", tag);
             request = request.header("Prefer", format!("wait={}", wait.as_secs()));
         }
-        let mut answer = request.call().map_err(unreachable)?;
+        let mut answer = request.call().map_err(|error| Failure::of_call(&error))?;
         match answer.status() {
             StatusCode::OK => {}
             StatusCode::NOT_MODIFIED if tag.is_some() => return Ok(Poll::Unchanged),
-            status => return Err(failure(status, answer.headers())),
+            status => return Err(Failure::of_answer(status, answer.headers())),
         }
-        let tag = answer
-            .headers()
-            .get("ETag")
-            .and_then(|tag| tag.to_str().ok())
-            .map(str::to_owned);
+        if let Some(encoding) = answer.headers().get(CONTENT_ENCODING)
+            && encoding != "identity"
+        {
+            return Err(Failure::bad(format!(
+                "they are encoded as {encoding:?}, which was not asked for"
+            )));
+        }
+        let tag = answer.headers().get(ETAG).cloned();
         let body = answer
             .body_mut()
             .with_config()
@@ -157,18 +125,23 @@ impl Client {
             .read_to_vec();
         let body = body.map_err(|error| match error {
             ureq::Error::BodyExceedsLimit(limit) => {
-                Failure::BadInstructions(format!("they are longer than {limit} bytes"))
+                Failure::bad(format!("they are longer than {limit} bytes"))
             }
-            error => unreachable(error),
+            error => Failure::of_call(&error),
         })?;
         let read_at = clock::now();
-        let instructions: RawInstructions = serde_json::from_slice(&body)
-            .map_err(|error| Failure::BadInstructions(error.to_string()))?;
-        let tag = tag.unwrap_or_else(|| format!("\"{}\"", instructions.revision));
-        if tag.len() > LONGEST_TAG {
-            let what = format!("their ETag is longer than {LONGEST_TAG} bytes");
-            return Err(Failure::BadInstructions(what));
-        }
+        let instructions: RawInstructions = serde_json::from_slice(&body).map_err(Failure::bad)?;
+        let tag = match tag {
+            Some(tag) if tag.len() > LONGEST_TAG => {
+                return Err(Failure::bad(format!(
+                    "their ETag is longer than {LONGEST_TAG} bytes"
+                )));
+            }
+            Some(tag) if !tag.is_empty() => tag,
+            // The tag is the revision, whether the backend says so or not.
+            _ => HeaderValue::from_str(&format!("\"{}\"", instructions.revision))
+                .map_err(Failure::bad)?,
+        };
         Ok(Poll::Changed {
             instructions,
             tag,
@@ -189,17 +162,12 @@ impl Client {
         let request = self
             .prepared(request, TRANSFER)
             .header("Content-Type", "application/json");
-        let answer = request.send(&body).map_err(unreachable)?;
+        let answer = request
+            .send(&body)
+            .map_err(|error| Failure::of_call(&error))?;
         match answer.status() {
             status if status.is_success() => Ok(()),
-            status => Err(match failure(status, answer.headers()) {
-                Failure::Unreachable { .. }
-                    if status.is_client_error() && !is_transient(status) =>
-                {
-                    Failure::ReportRefused(status)
-                }
-                failure => failure,
-            }),
+            status => Err(Failure::of_report(status, answer.headers())),
         }
     }
 
@@ -215,54 +183,6 @@ impl Client {
     /// Ends every call that is under way.
     pub fn shutdown(&self) {
         self.http.clone().shutdown();
-    }
-}
-
-fn is_transient(status: StatusCode) -> bool {
-    matches!(
-        status,
-        StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS
-    )
-}
-
-fn failure(status: StatusCode, headers: &HeaderMap) -> Failure {
-    match status {
-        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::NOT_FOUND => {
-            Failure::Unauthorized(status)
-        }
-        StatusCode::GONE => Failure::Gone,
-        status => Failure::Unreachable {
-            what: format!("the backend answers {status}"),
-            retry_after: headers
-                .get("Retry-After")
-                .and_then(|value| retry_after(value.to_str().ok()?)),
-        },
-    }
-}
-
-/// Seconds only: the other form is a date, and a router's clock may be years off.
-fn retry_after(value: &str) -> Option<Duration> {
-    let seconds = value.trim().parse().ok()?;
-    Some(Duration::from_secs(seconds).min(LONGEST_RETRY))
-}
-
-fn unreachable(error: ureq::Error) -> Failure {
-    use rustls::{CertificateError, Error::InvalidCertificate};
-    // ureq reports what rustls says within an I/O error when it comes up while the handshake runs.
-    let tls = match &error {
-        ureq::Error::Rustls(error) => Some(error),
-        ureq::Error::Io(error) => error.get_ref().and_then(|inner| inner.downcast_ref()),
-        _ => None,
-    };
-    let what = format!("reaching the backend: {error}");
-    match tls {
-        Some(InvalidCertificate(
-            CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. },
-        )) => Failure::Clock(what),
-        _ => Failure::Unreachable {
-            what,
-            retry_after: None,
-        },
     }
 }
 
@@ -317,32 +237,4 @@ fn certificates(path: &Path) -> Result<Vec<Certificate<'static>>, Error> {
 
 fn read(path: &Path) -> Result<Vec<u8>, Error> {
     fs::read(path).map_err(|error| Error::new(path, format!("cannot be read: {error}")))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn retry_after_is_seconds_and_bounded() {
-        assert_eq!(retry_after("7"), Some(Duration::from_secs(7)));
-        assert_eq!(retry_after("315360000"), Some(LONGEST_RETRY));
-        assert_eq!(retry_after("-1"), None);
-        assert_eq!(retry_after("Wed, 21 Oct 2015 07:28:00 GMT"), None);
-    }
-
-    #[test]
-    fn answers_mean_what_the_contract_says() {
-        let kind = |status: u16| failure(StatusCode::from_u16(status).unwrap(), &HeaderMap::new());
-        for status in [401, 403, 404] {
-            assert!(matches!(kind(status), Failure::Unauthorized(_)));
-        }
-        assert!(matches!(kind(410), Failure::Gone));
-        for status in [302, 408, 429, 500, 503] {
-            assert!(
-                matches!(kind(status), Failure::Unreachable { .. }),
-                "{status}"
-            );
-        }
-    }
 }
