@@ -1,6 +1,7 @@
 //! Why a call to the backend brought nothing.
 
 use std::fmt;
+use std::io;
 use std::time::Duration;
 
 use rustls::CertificateError;
@@ -80,20 +81,28 @@ impl Failure {
         }
     }
 
-    /// What an error of the HTTP client means.
-    pub(super) fn of_call(error: &ureq::Error) -> Self {
+    /// What an error of the HTTP client means, on the way to this host.
+    pub(super) fn of_call(error: &ureq::Error, host: &str) -> Self {
         // ureq reports what rustls says within an I/O error when it comes up while the handshake runs.
         let tls: Option<&rustls::Error> = match error {
             ureq::Error::Rustls(error) => Some(error),
             ureq::Error::Io(error) => error.get_ref().and_then(|inner| inner.downcast_ref()),
             _ => None,
         };
-        match tls {
-            Some(error) => Self::of_tls(error),
-            None => Self::Unreachable {
-                what: excerpt(&format!("reaching the backend: {error}")),
-                retry_after: None,
-            },
+        if let Some(error) = tls {
+            return Self::of_tls(error);
+        }
+        let what = match error {
+            // rustls sends its reader to a page on the web.
+            ureq::Error::Io(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                "the connection was closed in the middle".to_owned()
+            }
+            ureq::Error::Io(error) => error.to_string(),
+            error => error.to_string(),
+        };
+        Self::Unreachable {
+            what: excerpt(&format!("reaching {host}: {what}")),
+            retry_after: None,
         }
     }
 
@@ -108,11 +117,10 @@ impl Failure {
             InvalidCertificate(C::Expired | C::ExpiredContext { .. }) => {
                 "the backend's certificate has expired, or this router's clock is ahead".to_owned()
             }
-            InvalidCertificate(C::UnknownIssuer) => {
-                "the backend's certificate is of an authority that is not trusted here (backend.caFile): \
-                 UnknownIssuer"
-                    .to_owned()
-            }
+            // The latter where the two authorities have one name.
+            InvalidCertificate(C::UnknownIssuer | C::BadSignature) => format!(
+                "the backend's certificate is of an authority that is not trusted here (caFile): {error}"
+            ),
             error => format!("TLS with the backend: {error}"),
         };
         Self::Tls(excerpt(&what))

@@ -49,6 +49,8 @@ pub enum Poll {
 pub struct Client {
     http: ureq::Agent,
     url: String,
+    /// With its port, for messages.
+    host: String,
     authorization: Option<String>,
 }
 
@@ -86,9 +88,11 @@ impl Client {
             .new_agent();
         let authorization = token(backend)?.map(|token| format!("Bearer {token}"));
         let url = format!("{}/agent/v1/agents/{}", backend.url, config.agent_id);
+        let host = backend.url.split('/').nth(2).unwrap_or_default();
         Ok(Self {
             http,
             url,
+            host: host.to_owned(),
             authorization,
         })
     }
@@ -104,7 +108,9 @@ impl Client {
             request = request.header("If-None-Match", tag);
             request = request.header("Prefer", format!("wait={}", wait.as_secs()));
         }
-        let mut answer = request.call().map_err(|error| Failure::of_call(&error))?;
+        let mut answer = request
+            .call()
+            .map_err(|error| Failure::of_call(&error, &self.host))?;
         match answer.status() {
             StatusCode::OK => {}
             StatusCode::NOT_MODIFIED if tag.is_some() => return Ok(Poll::Unchanged),
@@ -127,7 +133,7 @@ impl Client {
             ureq::Error::BodyExceedsLimit(limit) => {
                 Failure::bad(format!("they are longer than {limit} bytes"))
             }
-            error => Failure::of_call(&error),
+            error => Failure::of_call(&error, &self.host),
         })?;
         let read_at = clock::now();
         let instructions: RawInstructions = serde_json::from_slice(&body).map_err(Failure::bad)?;
@@ -164,7 +170,7 @@ impl Client {
             .header("Content-Type", "application/json");
         let answer = request
             .send(&body)
-            .map_err(|error| Failure::of_call(&error))?;
+            .map_err(|error| Failure::of_call(&error, &self.host))?;
         match answer.status() {
             status if status.is_success() => Ok(()),
             status => Err(Failure::of_report(status, answer.headers())),

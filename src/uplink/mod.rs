@@ -7,15 +7,17 @@ mod report;
 mod tests;
 mod trouble;
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
+use log::Level;
 use qod_wire::Warning;
 use tokio::sync::Notify;
 
 use crate::backend::{Client, Failure, RawInstructions};
 use crate::backoff::Backoff;
 use crate::config::{Config, Error};
+use trouble::{Task, Trouble};
 
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 /// After 401, 403 and 404: somebody must do something first.
@@ -38,6 +40,7 @@ pub struct Uplink {
     client: RwLock<Arc<Client>>,
     /// A poll got through after one that did not.
     answers_again: Notify,
+    trouble: Mutex<Trouble>,
 }
 
 impl Uplink {
@@ -51,6 +54,7 @@ impl Uplink {
             config: config.clone(),
             client,
             answers_again: Notify::new(),
+            trouble: Mutex::default(),
         }))
     }
 
@@ -73,24 +77,39 @@ impl Uplink {
         Ok(())
     }
 
-    /// Time to wait after a failure, and what is wrong with the credential files, which are read again
-    /// where the two sides do not accept each other.
-    fn after(&self, failure: &Failure, backoff: &mut Backoff) -> (Duration, Option<Error>) {
-        let unreadable = match failure {
-            // With a client certificate a refusal is an alert of TLS, not an answer.
-            Failure::Unauthorized(_) | Failure::Tls(_) => self.reload().err(),
-            _ => None,
-        };
-        let pause = match failure {
-            Failure::Unauthorized(_) => backoff.next(LONGEST_WAIT_UNAUTHORIZED),
-            Failure::Gone => WAIT_DECOMMISSIONED,
-            Failure::Unreachable {
-                retry_after: Some(time),
-                ..
-            } => (*time).max(backoff.next(LONGEST_WAIT)),
-            _ => backoff.next(LONGEST_WAIT),
-        };
-        (pause, unreadable)
+    /// At which level a trouble is to be logged.
+    fn level(&self, task: Task, text: &str) -> Level {
+        let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        trouble.level(task, text)
+    }
+
+    fn all_is_well(&self, task: Task) {
+        let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        trouble.end(task);
+    }
+
+    /// Reads the credential files again where the two sides do not accept each other.
+    fn renew_credentials(&self, task: Task, failure: &Failure) {
+        // With a client certificate a refusal is an alert of TLS, not an answer.
+        if let Failure::Unauthorized(_) | Failure::Tls(_) = failure
+            && let Err(error) = self.reload()
+        {
+            let text = format!("reading the credentials again: {error}");
+            log::log!(self.level(task, &text), "{text}");
+        }
+    }
+}
+
+/// Time to wait after a failure.
+fn pause_after(failure: &Failure, backoff: &mut Backoff) -> Duration {
+    match failure {
+        Failure::Unauthorized(_) => backoff.next(LONGEST_WAIT_UNAUTHORIZED),
+        Failure::Gone => WAIT_DECOMMISSIONED,
+        Failure::Unreachable {
+            retry_after: Some(time),
+            ..
+        } => (*time).max(backoff.next(LONGEST_WAIT)),
+        _ => backoff.next(LONGEST_WAIT),
     }
 }
 

@@ -8,8 +8,8 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep};
 use ureq::http::HeaderValue;
 
-use super::trouble::Trouble;
-use super::{LONGEST_WAIT, News, Uplink, blocking};
+use super::trouble::Task;
+use super::{LONGEST_WAIT, News, Uplink, blocking, pause_after};
 use crate::backend::{Failure, Poll};
 use crate::backoff::Backoff;
 
@@ -27,7 +27,8 @@ pub(super) struct Known {
     state: Option<(HeaderValue, u64)>,
     backoff: Backoff,
     states_at_once: u32,
-    trouble: Trouble,
+    /// The last poll failed.
+    failed: bool,
 }
 
 impl Uplink {
@@ -86,7 +87,8 @@ impl Uplink {
                 Duration::ZERO
             }
         };
-        if known.trouble.end() {
+        self.all_is_well(Task::Poll);
+        if std::mem::take(&mut known.failed) {
             log::info!("the backend answers again");
             self.answers_again.notify_waiters();
             news.send(News::Trouble(None)).await.ok()?;
@@ -101,19 +103,16 @@ impl Uplink {
         known: &mut Known,
         news: &mpsc::Sender<News>,
     ) -> Option<Duration> {
-        let (pause, unreadable) = self.after(&failure, &mut known.backoff);
+        known.failed = true;
         let text = failure.to_string();
-        let level = known.trouble.level(&text);
+        let level = self.level(Task::Poll, &text);
+        let pause = pause_after(&failure, &mut known.backoff);
         log::log!(
             level,
             "{text}; asking again in {:.1} s",
             pause.as_secs_f64()
         );
-        if let Some(error) = unreadable {
-            let text = error.to_string();
-            let level = known.trouble.level(&text);
-            log::log!(level, "reading the credentials again: {text}");
-        }
+        self.renew_credentials(Task::Poll, &failure);
         let told = match failure {
             Failure::Gone => {
                 // What is removed must come whole if the agent is taken back.

@@ -1,7 +1,7 @@
 //! One connection of a script: HTTP read and written, with or without TLS.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
+use std::net::{Shutdown, TcpStream};
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -18,13 +18,16 @@ pub(super) fn hold(
 ) -> Option<()> {
     stream.set_nonblocking(false).ok()?;
     stream.set_nodelay(true).ok()?;
-    match tls {
+    let ending = stream.try_clone().ok()?;
+    let _ = match tls {
         None => serve(stream, shared),
         Some(config) => {
             let connection = ServerConnection::new(config).ok()?;
             serve(StreamOwned::new(connection, stream), shared)
         }
-    }
+    };
+    // The script holds a copy of it, so that it would stay open.
+    ending.shutdown(Shutdown::Both).ok()
 }
 
 /// One connection, call after call. The first error ends it.

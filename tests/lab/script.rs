@@ -14,6 +14,9 @@ use serde_json::{Value, json};
 use super::certificate::Certificates;
 use super::conversation;
 use super::netns::Netns;
+use super::wait;
+
+const BIND: Duration = Duration::from_secs(2);
 
 /// What every fetch of the instructions is answered.
 #[derive(Clone, Debug)]
@@ -144,7 +147,10 @@ impl Script {
 
     fn listen(netns: &Netns, at: SocketAddr, tls: Option<Arc<ServerConfig>>) -> Self {
         let scheme = if tls.is_some() { "https" } else { "http" };
-        let listener = netns.run(|| TcpListener::bind(at).unwrap());
+        // The one before may still be on its way out.
+        let what = format!("{at} to be free");
+        let bind = || wait::expect(&what, BIND, || TcpListener::bind(at).ok());
+        let listener = netns.run(bind);
         let address = listener.local_addr().unwrap();
         listener.set_nonblocking(true).unwrap();
         let shared = Arc::new(Shared {
