@@ -39,6 +39,8 @@
 //! | [`excerpt`] | words of somebody else's, cut to a line |
 
 pub mod agent;
+#[cfg(test)]
+mod arbitrary;
 pub mod backend;
 pub mod backoff;
 pub mod clock;

@@ -712,6 +712,8 @@ fn a_decommissioned_agent_asks_no_more_and_comes_back() {
     assert_eq!(case.script.fetches().len(), fetches);
     assert!(case.script.statuses().len() <= reports + 1);
     assert!(nothing_left().is_some());
+    let status = case.agent.status(&case.home.router).unwrap();
+    assert_eq!(status["warnings"][0]["code"], "DECOMMISSIONED", "{status}");
 
     // The next hour cannot be waited for here; a start is the same question.
     let revision = case.script.serve_sessions(&[session("a")]);

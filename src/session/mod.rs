@@ -66,4 +66,6 @@ pub struct Entry {
 }
 
 #[cfg(test)]
+mod properties;
+#[cfg(test)]
 mod tests;
