@@ -12,12 +12,13 @@ use tokio::time::MissedTickBehavior;
 use crate::admin::{self, TokenFileError};
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::listener::{self, TlsError};
+use crate::listener;
 use crate::oauth::{Issuer, IssuerError};
 use crate::presence::{FLUSH_MS, Presence};
 use crate::qod::profiles::{Profiles, ProfilesError};
 use crate::server::{App, router};
 use crate::store::{Store, StoreError};
+use crate::tls::{self, TlsError};
 use crate::wake::Wake;
 
 /// How often ended sessions are removed, and other processes' changes are looked for.
@@ -76,7 +77,7 @@ impl Backend {
     /// Something that it needs is not there or is wrong.
     pub async fn start(config: &Config, clock: Clock) -> Result<Self, StartError> {
         let profiles = Profiles::load(config.profiles_file.as_deref())?;
-        let tls = config.tls.as_ref().map(listener::tls).transpose()?;
+        let tls = config.tls.as_ref().map(tls::acceptor).transpose()?;
         let admin_token_hash = admin::open_token_file(config)?;
         let store = Store::open(&config.database).await?;
         let issuer = Issuer::open(

@@ -39,13 +39,15 @@ pub struct Config {
     pub audience: String,
 }
 
-/// Certificate and key, PEM files.
+/// PEM files.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tls {
     /// `cert`: the server's certificate, then its intermediates.
     pub cert: PathBuf,
     /// `key`: the private key.
     pub key: PathBuf,
+    /// `clientCa`: authorities whose certificates agents may show in place of a token. Absent: none.
+    pub client_ca: Option<PathBuf>,
 }
 
 /// Why the configuration cannot be used.
@@ -179,14 +181,12 @@ fn database(node: &Node<'_>) -> Result<String, Invalid> {
 }
 
 fn tls(object: &Object<'_>) -> Result<Tls, Invalid> {
-    if let Some(node) = object.get("clientCa") {
-        return Err(not_served(&node));
-    }
-    object.only(&["cert", "key"])?;
+    object.only(&["cert", "key", "clientCa"])?;
     let file = |key| Ok::<_, Invalid>(PathBuf::from(object.require(key)?.text(4_096)?));
     Ok(Tls {
         cert: file("cert")?,
         key: file("key")?,
+        client_ca: path(object, "clientCa")?,
     })
 }
 
@@ -239,8 +239,8 @@ mod tests {
             ),
             (r#"{"tls":{"cert":"a"}}"#, "tls.key: is missing"),
             (
-                r#"{"tls":{"cert":"a","key":"b","clientCa":"c"}}"#,
-                "tls.clientCa: is not supported by this version",
+                r#"{"tls":{"cert":"a","key":"b","clientCa":1}}"#,
+                "tls.clientCa: must be a string",
             ),
             (
                 r#"{"trustedProxies":[]}"#,

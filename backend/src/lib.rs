@@ -15,6 +15,7 @@
 pub mod admin;
 pub mod agent_api;
 pub mod backend;
+pub mod certificate;
 pub mod clock;
 pub mod config;
 pub mod error_info;
@@ -30,4 +31,5 @@ pub mod qod;
 pub mod secret;
 pub mod server;
 pub mod store;
+pub mod tls;
 pub mod wake;

@@ -1,7 +1,5 @@
-//! Connections: accepting, TLS, HTTP/1.1, and letting them end.
+//! Connections: accepting, handshake, HTTP/1.1, and letting them end.
 
-use std::fs;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,15 +10,13 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
-use rustls::ServerConfig;
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 
-use crate::config::Tls;
+use crate::certificate::ClientCertificate;
 use crate::server::Peer;
 
 /// Connections at once: twice as many as the agents that one process is made for.
@@ -33,77 +29,6 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 const LONGEST_HEAD: usize = 32 * 1024;
 /// How long connections may take to end.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// Why TLS cannot be served.
-#[derive(Debug, thiserror::Error)]
-pub enum TlsError {
-    /// A file cannot be read, or is no PEM.
-    #[error("read the TLS {what} {}: {reason}", file.display())]
-    File {
-        /// Certificate or key.
-        what: &'static str,
-        /// The file.
-        file: PathBuf,
-        /// What is wrong.
-        reason: String,
-    },
-    /// Certificate and key do not fit.
-    #[error("use the TLS certificate {} with the key {}: {source}", cert.display(), key.display())]
-    Mismatch {
-        /// The certificate's file.
-        cert: PathBuf,
-        /// The key's file.
-        key: PathBuf,
-        /// rustls' words.
-        source: rustls::Error,
-    },
-}
-
-/// Reads certificate and key.
-///
-/// # Errors
-/// Names the file and what is wrong with it.
-pub fn tls(files: &Tls) -> Result<TlsAcceptor, TlsError> {
-    let read = |what, file: &Path| {
-        fs::read(file).map_err(|error| TlsError::File {
-            what,
-            file: file.to_owned(),
-            reason: error.to_string(),
-        })
-    };
-    let wrong = |what, file: &Path, reason: String| TlsError::File {
-        what,
-        file: file.to_owned(),
-        reason,
-    };
-    let chain: Vec<CertificateDer<'static>> =
-        CertificateDer::pem_slice_iter(&read("certificate", &files.cert)?)
-            .collect::<Result<_, _>>()
-            .map_err(|error| wrong("certificate", &files.cert, error.to_string()))?;
-    if chain.is_empty() {
-        return Err(wrong(
-            "certificate",
-            &files.cert,
-            "there is no certificate in it".to_owned(),
-        ));
-    }
-    let key = PrivateKeyDer::from_pem_slice(&read("key", &files.key)?)
-        .map_err(|error| wrong("key", &files.key, error.to_string()))?;
-    let mismatch = |source| TlsError::Mismatch {
-        cert: files.cert.clone(),
-        key: files.key.clone(),
-        source,
-    };
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let mut config = ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(mismatch)?
-        .with_no_client_auth()
-        .with_single_cert(chain, key)
-        .map_err(mismatch)?;
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(TlsAcceptor::from(Arc::new(config)))
-}
 
 /// Serves connections until `draining` becomes true and they have ended, or have had their time to.
 pub async fn serve(
@@ -126,10 +51,13 @@ pub async fn serve(
         tokio::spawn(async move {
             let _place = place;
             match tls {
-                None => speak(stream, peer, router, watcher).await,
+                None => speak(stream, peer, None, router, watcher).await,
                 Some(tls) => {
                     match tokio::time::timeout(HANDSHAKE_TIMEOUT, tls.accept(stream)).await {
-                        Ok(Ok(stream)) => speak(stream, peer, router, watcher).await,
+                        Ok(Ok(stream)) => {
+                            let certificate = certificate(&stream, peer);
+                            speak(stream, peer, certificate, router, watcher).await;
+                        }
                         Ok(Err(error)) => {
                             tracing::debug!(peer = %peer.0, %error, "TLS handshake failed");
                         }
@@ -170,13 +98,34 @@ async fn accept(
     }
 }
 
-async fn speak<S>(stream: S, peer: Peer, router: Router, watcher: Watcher)
-where
+/// What the client showed, verified by the handshake.
+fn certificate(stream: &TlsStream<TcpStream>, peer: Peer) -> Option<Arc<ClientCertificate>> {
+    let (_, connection) = stream.get_ref();
+    let shown = connection.peer_certificates()?.first()?;
+    match ClientCertificate::read(shown) {
+        Ok(certificate) => Some(Arc::new(certificate)),
+        Err(error) => {
+            tracing::debug!(peer = %peer.0, %error, "a certificate counts for nothing");
+            None
+        }
+    }
+}
+
+async fn speak<S>(
+    stream: S,
+    peer: Peer,
+    certificate: Option<Arc<ClientCertificate>>,
+    router: Router,
+    watcher: Watcher,
+) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let service = service_fn(move |request: Request<hyper::body::Incoming>| {
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(peer);
+        if let Some(certificate) = &certificate {
+            request.extensions_mut().insert(certificate.clone());
+        }
         let mut router = router.clone();
         async move { tower_service::Service::call(&mut router, request).await }
     });

@@ -86,8 +86,8 @@ pub fn router(app: Arc<App>) -> Router {
             get(agent_api::instructions::get),
         )
         .route("/agents/{id}/status", put(agent_api::status::put))
-        .route("/agents/{id}/token", post(not_served))
-        .route("/enrol", post(not_served));
+        .route("/agents/{id}/token", post(agent_api::enrol::token))
+        .route("/enrol", post(agent_api::enrol::enrol));
     let admin = Router::new()
         .route("/homes", get(admin::homes::list))
         .route("/homes/{id}", get(admin::homes::get).put(admin::homes::put))
@@ -100,6 +100,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/agents", get(admin::agents::list))
         .route("/agents/{id}", get(admin::agents::get).put(not_served))
         .route("/agents/{id}/token", post(admin::agents::token))
+        .route("/agents/{id}/bootstrap", post(admin::agents::bootstrap))
         .route("/sessions", get(admin::sessions::list))
         .route(
             "/sessions/{id}",

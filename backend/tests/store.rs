@@ -7,6 +7,8 @@
 )]
 
 mod common;
+#[path = "store/credentials.rs"]
+mod credentials;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -65,6 +67,7 @@ async fn conforms(store: &Store) {
     homes(store).await;
     sessions(store).await;
     agents(store).await;
+    credentials::conform(store).await;
 
     assert!(
         store
@@ -253,13 +256,6 @@ async fn sessions(store: &Store) {
 }
 
 async fn agents(store: &Store) {
-    assert!(store.set_agent_token("h-1", "hash").await.unwrap());
-    assert!(!store.set_agent_token("x", "hash").await.unwrap());
-    let owner = store.token_owner("hash").await.unwrap().unwrap();
-    assert_eq!(
-        (owner.agent.as_str(), owner.home.as_deref()),
-        ("h-1", Some("h"))
-    );
     let report = SessionReport {
         state: SessionState::Active,
         revision: 7,
@@ -317,6 +313,14 @@ fn sqlite_conforms() {
         let again = Store::open(&url).await.unwrap();
         assert_eq!(again.home_ids("", 9).await.unwrap(), ["h", "o"]);
     });
+}
+
+#[test]
+fn tokens_of_the_first_version_live_on() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("s.sqlite");
+    let url = format!("sqlite:{}?mode=rwc", file.display());
+    run(credentials::migrate(&url));
 }
 
 #[test]
@@ -451,6 +455,14 @@ fn postgresql_conforms() {
         let (first, second) = tokio::join!(Store::open(&url), Store::open(&url));
         conforms(&first.unwrap()).await;
         assert_eq!(second.unwrap().home_ids("", 9).await.unwrap(), ["h", "o"]);
+
+        let pool = sqlx::AnyPool::connect(&url).await.unwrap();
+        sqlx::query("CREATE DATABASE first_version")
+            .execute(&pool)
+            .await
+            .unwrap();
+        pool.close().await;
+        credentials::migrate(&url.replace("/postgres?", "/first_version?")).await;
     });
 }
 
@@ -489,7 +501,11 @@ fn postgresql_serves_and_bad_input_is_never_500() {
         let answer = client.get(&format!("/admin/v1/{path}"), ADMIN);
         assert_eq!(answer.error().0, 400, "{path}");
     }
-    for path in ["homes/%00/token", "agents/%00/token"] {
+    for path in [
+        "homes/%00/token",
+        "agents/%00/token",
+        "agents/%00/bootstrap",
+    ] {
         let body = json!({"clientId": "app", "scope": "x"});
         let answer = client.json("POST", &format!("/admin/v1/{path}"), ADMIN, &body);
         assert_eq!(answer.error().0, 400, "{path}");

@@ -1,10 +1,9 @@
 //! The HTTP client of the agent API: one poll, or one report, each a blocking call.
 
+mod credentials;
 mod failure;
 mod retry_after;
 
-use std::fs;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,14 +12,13 @@ use serde_json::value::RawValue;
 use ureq::RequestBuilder;
 use ureq::http::header::{CONTENT_ENCODING, ETAG};
 use ureq::http::{HeaderValue, StatusCode};
-use ureq::tls::{Certificate, ClientCert, PemItem, PrivateKey, RootCerts, TlsConfig};
+use ureq::tls::TlsConfig;
 
-use crate::clock;
-use crate::config::{self, Config, Error, Token};
 pub use failure::Failure;
 
-/// Where OpenWrt and Debian keep the authorities that a system trusts.
-const SYSTEM_AUTHORITIES: &str = "/etc/ssl/certs/ca-certificates.crt";
+use crate::clock;
+use crate::config::{Config, Error};
+
 const CONNECT: Duration = Duration::from_secs(10);
 /// For a body, and for an answer beyond the time that the backend was asked to hold it.
 const TRANSFER: Duration = Duration::from_secs(15);
@@ -63,8 +61,8 @@ impl Client {
         let backend = &config.backend;
         let tls = TlsConfig::builder()
             .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()))
-            .root_certs(authorities(backend)?)
-            .client_cert(client_certificate(backend)?)
+            .root_certs(credentials::authorities(backend)?)
+            .client_cert(credentials::client_certificate(backend)?)
             .build();
         let http = ureq::Agent::config_builder()
             .tls_config(tls)
@@ -86,7 +84,7 @@ impl Client {
             .max_idle_connections(2)
             .build()
             .new_agent();
-        let authorization = token(backend)?.map(|token| format!("Bearer {token}"));
+        let authorization = credentials::token(backend)?.map(|token| format!("Bearer {token}"));
         let url = format!("{}/agent/v1/agents/{}", backend.url, config.agent_id);
         let host = backend.url.split('/').nth(2).unwrap_or_default();
         Ok(Self {
@@ -190,57 +188,4 @@ impl Client {
     pub fn shutdown(&self) {
         self.http.clone().shutdown();
     }
-}
-
-fn token(backend: &config::Backend) -> Result<Option<String>, Error> {
-    let path = match &backend.token {
-        None => return Ok(None),
-        Some(Token::Inline(token)) => return Ok(Some(token.clone())),
-        Some(Token::File(path)) => path,
-    };
-    let text = String::from_utf8(read(path)?).unwrap_or_default();
-    let token = text.trim();
-    if token.is_empty() || !token.bytes().all(|b| b.is_ascii_graphic()) {
-        let what = "holds no token: one line of visible ASCII is needed".to_owned();
-        return Err(Error::new(path, what));
-    }
-    Ok(Some(token.to_owned()))
-}
-
-fn authorities(backend: &config::Backend) -> Result<RootCerts, Error> {
-    if backend.ca_file.is_none() && backend.url.starts_with("http:") {
-        return Ok(RootCerts::from(Vec::new()));
-    }
-    let path = backend
-        .ca_file
-        .as_deref()
-        .unwrap_or(Path::new(SYSTEM_AUTHORITIES));
-    Ok(RootCerts::from(certificates(path)?))
-}
-
-fn client_certificate(backend: &config::Backend) -> Result<Option<ClientCert>, Error> {
-    let Some((cert, key)) = &backend.client_cert else {
-        return Ok(None);
-    };
-    let chain = certificates(cert)?;
-    let key = PrivateKey::from_pem(&read(key)?)
-        .map_err(|error| Error::new(key, format!("holds no private key: {error}")))?;
-    Ok(Some(ClientCert::new_with_certs(&chain, key)))
-}
-
-fn certificates(path: &Path) -> Result<Vec<Certificate<'static>>, Error> {
-    let certificates: Vec<_> = ureq::tls::parse_pem(&read(path)?)
-        .filter_map(|item| match item {
-            Ok(PemItem::Certificate(certificate)) => Some(certificate),
-            _ => None,
-        })
-        .collect();
-    if certificates.is_empty() {
-        return Err(Error::new(path, "holds no certificate"));
-    }
-    Ok(certificates)
-}
-
-fn read(path: &Path) -> Result<Vec<u8>, Error> {
-    fs::read(path).map_err(|error| Error::new(path, format!("cannot be read: {error}")))
 }

@@ -10,11 +10,18 @@ use serde_json::{Value, json};
 
 use super::{LONGEST, PAGE, after, authorize, check_id};
 use crate::error_info::ErrorInfo;
+use crate::json::{self, Node};
 use crate::secret;
 use crate::server::{App, read_body};
 use crate::store::Agent;
 
-/// `POST /admin/v1/agents/{id}/token`: a new token, shown this once. The old one is void at once.
+/// How long a bootstrap token waits for its agent, in seconds, unless the operator says otherwise: 7 days.
+const BOOTSTRAP_SECONDS: i64 = 7 * 86_400;
+/// Longest time that the operator may say, in seconds: 90 days.
+const LONGEST_BOOTSTRAP_SECONDS: i64 = 90 * 86_400;
+
+/// `POST /admin/v1/agents/{id}/token`: a new token, shown this once. The old ones and a bootstrap token are void at
+/// once.
 pub async fn token(
     State(app): State<Arc<App>>,
     headers: HeaderMap,
@@ -35,6 +42,41 @@ pub async fn token(
     }
     tracing::info!(agent = id, "agent token issued");
     Ok(Json(json!({ "token": token })))
+}
+
+/// `POST /admin/v1/agents/{id}/bootstrap [{expiresIn}]`: a bootstrap token, with which the agent comes by its own
+/// token once. Shown this once; the one before it is void at once. `expiresIn` is in seconds.
+pub async fn bootstrap(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+    Path(id): Path<String>,
+    body: Body,
+) -> Result<Json<Value>, ErrorInfo> {
+    authorize(&app, &headers)?;
+    check_id(&id)?;
+    let body = read_body(body, LONGEST).await?;
+    let mut expires_in = BOOTSTRAP_SECONDS;
+    if !body.is_empty() {
+        let document = json::parse(&body)?;
+        let object = Node::root(&document).object()?;
+        object.only(&["expiresIn"])?;
+        if let Some(node) = object.get("expiresIn") {
+            expires_in = node.integer(1..=LONGEST_BOOTSTRAP_SECONDS)?;
+        }
+    }
+    let token = secret::token()?;
+    let expires_ms = app.clock.now_ms() + expires_in * 1_000;
+    if !app
+        .store
+        .set_bootstrap_token(&id, &secret::hash(&token), expires_ms)
+        .await?
+    {
+        return Err(no_agent());
+    }
+    tracing::info!(agent = id, "bootstrap token issued");
+    Ok(Json(
+        json!({ "bootstrapToken": token, "expiresIn": expires_in }),
+    ))
 }
 
 /// `GET /admin/v1/agents/{id}`, with the last report.

@@ -10,7 +10,7 @@ use axum::response::{IntoResponse, Response};
 use qod_wire::{Instructions, MAX_WAIT_SECONDS};
 use tokio::time::Instant;
 
-use super::authenticate;
+use super::Credential;
 use crate::error_info::ErrorInfo;
 use crate::server::App;
 
@@ -20,10 +20,11 @@ const HOMELESS: Duration = Duration::from_secs(2);
 /// Answers a poll.
 pub async fn get(
     State(app): State<Arc<App>>,
+    credential: Credential,
     headers: HeaderMap,
     Path(agent): Path<String>,
 ) -> Result<Response, ErrorInfo> {
-    let mut owner = authenticate(&app, &headers, &agent).await?;
+    let mut owner = credential.authenticate(&app, &agent).await?;
     let _held = app.presence.hold(&agent);
     let deadline = Instant::now() + wait(&headers);
     let mut draining = app.draining.subscribe();
@@ -51,7 +52,7 @@ pub async fn get(
             _ = draining.changed() => (),
         }
         // Meanwhile the agent may have got another home, or its token may have been taken away.
-        owner = authenticate(&app, &headers, &agent).await?;
+        owner = credential.authenticate(&app, &agent).await?;
     }
 }
 

@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::{Extension, Path, State};
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::StatusCode;
 use qod_wire::{SessionState, Status};
 
-use super::authenticate;
+use super::Credential;
 use crate::error_info::ErrorInfo;
 use crate::prefix::Prefix;
 use crate::server::{App, Peer, read_body};
@@ -26,11 +26,11 @@ const LONGEST_MESSAGE: usize = 500;
 pub async fn put(
     State(app): State<Arc<App>>,
     Extension(Peer(peer)): Extension<Peer>,
-    headers: HeaderMap,
+    credential: Credential,
     Path(agent): Path<String>,
     body: Body,
 ) -> Result<StatusCode, ErrorInfo> {
-    let owner = authenticate(&app, &headers, &agent).await?;
+    let owner = credential.authenticate(&app, &agent).await?;
     let body = read_body(body, LONGEST).await?;
     let status: Status = serde_json::from_slice(&body).map_err(|error| {
         ErrorInfo::invalid(format!("Schema validation failed at the report: {error}"))

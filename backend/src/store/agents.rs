@@ -1,4 +1,4 @@
-//! Agents: their credentials, their presence and what they reported last.
+//! Agents: their presence and what they reported last.
 
 use std::collections::BTreeMap;
 
@@ -74,15 +74,6 @@ pub struct AgentReport<'a> {
     pub addresses: &'a [String],
 }
 
-/// Whom a token belongs to.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Owner {
-    /// The agent's id.
-    pub agent: String,
-    /// The home that it serves.
-    pub home: Option<String>,
-}
-
 /// Agents with their home's revision; `status` is the column of the whole report, or NULL where that is not needed,
 /// since it may be large.
 fn select(status: &str, condition: &str) -> AssertSqlSafe<String> {
@@ -95,40 +86,6 @@ fn select(status: &str, condition: &str) -> AssertSqlSafe<String> {
 }
 
 impl Store {
-    /// Gives the agent a new token, of which `hash` is the SHA-256. `false`: no such agent.
-    ///
-    /// # Errors
-    /// The store failed.
-    pub async fn set_agent_token(&self, agent: &str, hash: &str) -> Result<bool, StoreError> {
-        let changed = sqlx::query("UPDATE agents SET token_hash = $2 WHERE id = $1")
-            .bind(agent)
-            .bind(hash)
-            .execute(&self.write)
-            .await
-            .or_doing("write an agent's token")?;
-        Ok(changed.rows_affected() == 1)
-    }
-
-    /// The agent whose token has this SHA-256.
-    ///
-    /// # Errors
-    /// The store failed.
-    pub async fn token_owner(&self, hash: &str) -> Result<Option<Owner>, StoreError> {
-        let doing = "look an agent's token up";
-        sqlx::query("SELECT id, home_id FROM agents WHERE token_hash = $1")
-            .bind(hash)
-            .fetch_optional(&self.read)
-            .await
-            .or_doing(doing)?
-            .map(|row| {
-                Ok(Owner {
-                    agent: row.try_get(0).or_doing(doing)?,
-                    home: row.try_get(1).or_doing(doing)?,
-                })
-            })
-            .transpose()
-    }
-
     /// The agent `id`.
     ///
     /// # Errors

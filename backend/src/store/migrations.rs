@@ -5,7 +5,9 @@ use sqlx::{AnyPool, Row};
 use super::{OrDoing, StoreError};
 
 /// The statements that lead from one version to the next. An entry is never edited after a release.
-const MIGRATIONS: &[&[&str]] = &[&[
+const MIGRATIONS: &[&[&str]] = &[FIRST, AGENT_CREDENTIALS];
+
+const FIRST: &[&str] = &[
     // config: the provisioned document. link: what agents get of it, so that a poll need not read the rest.
     "CREATE TABLE homes (id TEXT PRIMARY KEY, revision BIGINT NOT NULL, config TEXT NOT NULL, link TEXT, \
      created_ms BIGINT NOT NULL)",
@@ -35,7 +37,22 @@ const MIGRATIONS: &[&[&str]] = &[&[
     "CREATE INDEX sessions_by_expiry ON sessions (expires_ms)",
     "CREATE UNIQUE INDEX sessions_by_idempotency_key ON sessions (consumer, idempotency_key)",
     "CREATE TABLE signing_keys (kid TEXT PRIMARY KEY, pkcs8 TEXT NOT NULL, created_ms BIGINT NOT NULL)",
-]];
+];
+
+/// An agent has several tokens while it changes from one to the next, and a bootstrap token before it has any.
+const AGENT_CREDENTIALS: &[&str] = &[
+    // serial: order of issue within the agent. expires_ms: NULL for the newest. used_ms: when it was first shown.
+    "CREATE TABLE agent_tokens (hash TEXT PRIMARY KEY, agent_id TEXT NOT NULL, serial BIGINT NOT NULL, \
+     expires_ms BIGINT, used_ms BIGINT)",
+    "CREATE INDEX agent_tokens_by_agent ON agent_tokens (agent_id, serial)",
+    "INSERT INTO agent_tokens (hash, agent_id, serial) \
+     SELECT token_hash, id, 1 FROM agents WHERE token_hash IS NOT NULL",
+    "DROP INDEX agents_by_token",
+    "ALTER TABLE agents DROP COLUMN token_hash",
+    // used_serial: of the agent's newest token when this was first used; NULL with used_ms.
+    "CREATE TABLE bootstrap_tokens (agent_id TEXT PRIMARY KEY, hash TEXT NOT NULL UNIQUE, expires_ms BIGINT NOT NULL, \
+     used_ms BIGINT, used_serial BIGINT)",
+];
 
 /// Brings the schema up to date, one transaction a version.
 ///

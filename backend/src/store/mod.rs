@@ -12,6 +12,7 @@
 
 mod agents;
 mod consumers;
+mod credentials;
 mod homes;
 mod keys;
 mod migrations;
@@ -26,8 +27,9 @@ use std::time::Duration;
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
 use sqlx::{Any, AnyPool, Executor, Row, Transaction};
 
-pub use agents::{Agent, AgentReport, Owner, SessionReport};
+pub use agents::{Agent, AgentReport, SessionReport};
 pub use consumers::Consumer;
+pub use credentials::{MOST_TOKENS, OVERLAP_MS, Owner, REPEAT_MS};
 pub use homes::{Admits, All, Home, HomePut, Identifier, IdentifierKind, Link, Nai, PhoneNumber};
 pub use keys::SigningKey;
 pub use sessions::{Created, LiveSession, NewSession, StoredSession};
