@@ -933,6 +933,42 @@ fn reports_of_one_run_arrive_in_order() {
 }
 
 #[test]
+fn reports_go_out_at_every_interval_though_nothing_happens() {
+    let case = Case::start();
+    let before = reports(&case.script).len();
+    let next = case.script.wait_calls("four reports", LIMIT, |calls| {
+        let reports = calls.iter().filter(|call| call.is_report());
+        let next: Vec<_> = reports.skip(before).map(|call| call.at).collect();
+        (next.len() >= 4).then_some(next)
+    });
+    let took = next[3] - next[0];
+    assert!(
+        (Duration::from_millis(2700)..Duration::from_secs(5)).contains(&took),
+        "three seconds and no more: {took:?}"
+    );
+}
+
+#[test]
+fn the_status_address_has_the_document_that_is_reported() {
+    let case = Case::start();
+    let asked = case.agent.status(&case.home.router).unwrap();
+    let sequence = asked["sequence"].as_u64().unwrap();
+    let reported = case.script.wait_status("the next report", LIMIT, |status| {
+        status["sequence"].as_u64().unwrap() > sequence
+    });
+    let same = |mut status: Value| {
+        // What moves by itself.
+        for key in ["sequence", "uptime", "queues"] {
+            assert!(!status[key].is_null(), "{key}");
+            status[key] = Value::Null;
+        }
+        status["sessions"][0]["expiresIn"] = Value::Null;
+        status
+    };
+    assert_eq!(same(asked), same(reported));
+}
+
+#[test]
 fn a_stop_waits_for_no_call() {
     let mut case = Case::start();
     case.script.answer_reports([Answer::silence()]);
