@@ -24,6 +24,9 @@ fn server(answers: Vec<String>) -> (String, JoinHandle<Vec<String>>) {
                 .map(|line| line.unwrap())
                 .take_while(|line| !line.is_empty())
                 .collect();
+            // One that is held begins with how long.
+            let (held, answer) = answer.split_once("ms ").unwrap_or(("0", answer));
+            std::thread::sleep(Duration::from_millis(held.parse().unwrap_or(0)));
             stream.write_all(answer.as_bytes()).unwrap();
             head.join("\n")
         };
@@ -32,10 +35,10 @@ fn server(answers: Vec<String>) -> (String, JoinHandle<Vec<String>>) {
     (url, thread)
 }
 
-fn uplink(url: &str) -> Arc<Uplink> {
+fn uplink(url: &str, wait: u32) -> Arc<Uplink> {
     let file = std::env::temp_dir().join(format!("qod-uplink-{}.json", url.replace('/', "")));
     let config = format!(
-        r#"{{ "agentId": "a", "lan": ["lan"],
+        r#"{{ "agentId": "a", "lan": ["lan"], "pollWaitSeconds": {wait},
              "backend": {{ "url": "{url}", "token": "t", "allowPlainHttp": true }} }}"#
     );
     std::fs::write(&file, config).unwrap();
@@ -50,10 +53,14 @@ fn runtime(builder: &mut Builder) -> Runtime {
 
 /// Polls once for each answer: what was asked, and how long the agent would wait after each.
 fn poll(answers: &[&str]) -> (Vec<String>, Vec<Duration>) {
+    poll_with(50, answers)
+}
+
+fn poll_with(wait: u32, answers: &[&str]) -> (Vec<String>, Vec<Duration>) {
     let answers: Vec<_> = answers.iter().map(|answer| (*answer).to_owned()).collect();
     let count = answers.len();
     let (url, server) = server(answers);
-    let uplink = uplink(&url);
+    let uplink = uplink(&url, wait);
     let pauses = runtime(&mut Builder::new_current_thread()).block_on(async {
         let (tell, mut news) = mpsc::channel(16);
         let mut known = Known::default();
@@ -104,7 +111,7 @@ fn an_agent_that_is_taken_back_asks_for_everything() {
 #[test]
 fn a_decommissioned_agent_asks_every_hour_until_it_is_taken_back() {
     let (url, server) = server([STATE, GONE, GONE, STATE].map(str::to_owned).to_vec());
-    let uplink = uplink(&url);
+    let uplink = uplink(&url, 50);
     // The runtime's own clock jumps to whatever is next.
     let runtime = runtime(Builder::new_current_thread().start_paused(true));
     runtime.block_on(async {
@@ -169,6 +176,19 @@ fn a_poll_that_is_not_held_backs_off() {
         pauses.iter().skip(1).all(|pause| !pause.is_zero()),
         "{pauses:?}"
     );
+}
+
+#[test]
+fn a_poll_that_is_held_is_repeated_at_once() {
+    let held = format!("1100ms {UNCHANGED}");
+    let (asked, pauses) = poll_with(2, &[STATE, UNCHANGED, &held, UNCHANGED]);
+    assert!(!pauses[1].is_zero());
+    assert_eq!(pauses[2], Duration::ZERO);
+    assert!(
+        pauses[3] <= Duration::from_secs(1),
+        "and all is forgotten: {pauses:?}"
+    );
+    assert_eq!(asked_with(&asked[3]), Some("\"7\""));
 }
 
 #[test]

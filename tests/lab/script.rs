@@ -16,7 +16,7 @@ use super::conversation;
 use super::netns::Netns;
 use super::wait;
 
-const BIND: Duration = Duration::from_secs(2);
+const BIND: Duration = Duration::from_secs(10);
 
 /// What every fetch of the instructions is answered.
 #[derive(Clone, Debug)]
@@ -294,7 +294,7 @@ impl Script {
     /// The report that speaks of `revision` with every session of it in force or refused.
     pub fn wait_revision(&self, revision: u64) -> Value {
         let what = format!("a report of revision {revision}");
-        self.wait_status(&what, Duration::from_secs(5), |status| {
+        self.wait_status(&what, Duration::from_secs(20), |status| {
             status["revision"] == revision
         })
     }
