@@ -95,10 +95,12 @@ impl Config {
         let error = |what| Error::new(path, what);
         let text =
             std::fs::read_to_string(path).map_err(|e| error(format!("cannot be read: {e}")))?;
-        Self::parse(&text).map_err(error)
+        let folder = path.parent().unwrap_or(Path::new(""));
+        Self::parse(&text, folder).map_err(error)
     }
 
-    fn parse(text: &str) -> Result<Self, String> {
+    /// `folder` is where the file is.
+    fn parse(text: &str, folder: &Path) -> Result<Self, String> {
         let map = serde_json::from_str(text).map_err(|e| format!("is not a JSON object: {e}"))?;
         let mut file = Section {
             path: String::new(),
@@ -111,7 +113,8 @@ impl Config {
                 "agentId: {agent_id:?} is not of the form [A-Za-z0-9._-]{{1,64}}"
             ));
         }
-        let backend = Backend::parse(file.section("backend")?.ok_or("backend: is missing")?)?;
+        let backend = file.section("backend")?.ok_or("backend: is missing")?;
+        let backend = Backend::parse(backend, folder)?;
         let lan = file.required::<Vec<String>>("lan")?;
         if lan.is_empty() {
             return Err("lan: names no device".to_owned());
@@ -300,7 +303,7 @@ mod tests {
     }
 
     fn parse(value: &Value) -> Result<Config, String> {
-        Config::parse(&value.to_string())
+        Config::parse(&value.to_string(), Path::new("/etc/qod-agent"))
     }
 
     #[test]
@@ -325,9 +328,25 @@ mod tests {
           "link": { "upstreamKbps": 40000, "downstreamKbps": 200000 },
           "status": { "listen": "127.0.0.1:8742", "token": "x" },
           "maxSessions": 256 }"#;
-        let config = Config::parse(text).unwrap();
+        let config = Config::parse(text, Path::new("")).unwrap();
         assert_eq!(config.link.upstream_kbps, Some(40_000));
         assert!(matches!(config.backend.token, Some(Token::File(_))));
+    }
+
+    #[test]
+    fn the_token_is_beside_the_configuration_unless_another_place_is_given() {
+        let file = |backend: Value| {
+            let mut config = minimal();
+            config["backend"] = backend;
+            match parse(&config).unwrap().backend.token {
+                Some(Token::File(file)) => file,
+                _ => panic!("no file"),
+            }
+        };
+        let bootstrap = json!({ "url": "https://b", "bootstrapTokenFile": "/rom/bootstrap" });
+        assert_eq!(file(bootstrap), Path::new("/etc/qod-agent/token"));
+        let both = json!({ "url": "https://b", "tokenFile": "/t", "bootstrapTokenFile": "/b" });
+        assert_eq!(file(both), Path::new("/t"));
     }
 
     #[test]
@@ -439,6 +458,11 @@ mod tests {
                 json!({ "url": "https://b", "token": "x", "tokenFile": "y" }),
                 "one of them is enough",
             ),
+            (
+                "backend",
+                json!({ "url": "https://b", "token": "x", "bootstrapTokenFile": "y" }),
+                "backend.bootstrapTokenFile: token is given too",
+            ),
         ];
         for (key, value, expected) in cases {
             let mut config = minimal();
@@ -457,7 +481,7 @@ mod tests {
             assert_eq!(parse(&config).err().unwrap(), format!("{key}: is missing"));
         }
         assert!(
-            Config::parse("{")
+            Config::parse("{", Path::new(""))
                 .err()
                 .unwrap()
                 .starts_with("is not a JSON object")

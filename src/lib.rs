@@ -35,6 +35,7 @@
 //! | [`queue`] | HTB on the WAN device over rtnetlink |
 //! | [`link`] | ports and the WAN device, and when they change |
 //! | [`status`] | the document, the local server, `qod-agent status` |
+//! | [`enrol`], [`token_file`] | `qod-agent enrol`: how the agent comes by its token; the file that it is kept in |
 //! | [`clock`] | the boot-time clock |
 //! | [`excerpt`] | words of somebody else's, cut to a line |
 
@@ -46,6 +47,7 @@ pub mod backoff;
 pub mod clock;
 pub mod config;
 pub mod dscp;
+pub mod enrol;
 pub mod excerpt;
 pub mod flow;
 pub mod link;
@@ -57,4 +59,5 @@ pub mod ruleset;
 pub mod run;
 pub mod session;
 pub mod status;
+pub mod token_file;
 pub mod uplink;

@@ -7,12 +7,14 @@ use std::process::ExitCode;
 
 use log::LevelFilter;
 use qod_agent::config::{self, Config};
+use qod_agent::enrol::{self, Step};
 use qod_agent::run;
 use qod_agent::status::{self, Form};
 
 const USAGE: &str = "\
 usage: qod-agent run [--config FILE]
        qod-agent status [--json] [--config FILE]
+       qod-agent enrol [--rotate] [--config FILE]
        qod-agent --version
 
 FILE is /etc/qod-agent/config.json unless given.
@@ -24,6 +26,7 @@ const WRONG_USAGE: u8 = 2;
 enum Command {
     Run,
     Status(Form),
+    Enrol(Step),
     Version,
 }
 
@@ -55,6 +58,16 @@ fn main() -> ExitCode {
         }
         Command::Status(form) => {
             status::show(&config.status, form).map_err(|error| error.to_string())
+        }
+        Command::Enrol(step) => {
+            start_logger();
+            match enrol::enrol(&config, step) {
+                Err(error) if error.is_configuration() => {
+                    eprintln!("qod-agent: {error}");
+                    return ExitCode::from(WRONG_USAGE);
+                }
+                result => result.map_err(|error| error.to_string()),
+            }
         }
     };
     match result {
@@ -91,6 +104,7 @@ fn parse(mut arguments: impl Iterator<Item = OsString>) -> Result<(Command, Path
     let mut command = match first.to_str() {
         Some("run") => Command::Run,
         Some("status") => Command::Status(Form::Table),
+        Some("enrol") => Command::Enrol(Step::First),
         Some("--version" | "-V") => Command::Version,
         _ => return Err(format!("{first:?} is not a command")),
     };
@@ -98,6 +112,7 @@ fn parse(mut arguments: impl Iterator<Item = OsString>) -> Result<(Command, Path
         match (argument.to_str(), &mut command) {
             (Some("--config"), _) => path = arguments.next().ok_or("--config needs a file")?.into(),
             (Some("--json"), Command::Status(form)) => *form = Form::Json,
+            (Some("--rotate"), Command::Enrol(step)) => *step = Step::Rotate,
             _ => return Err(format!("{argument:?} is not an argument of this command")),
         }
     }

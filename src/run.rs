@@ -22,6 +22,7 @@ use crate::{config, link, nft};
 const HTTP_THREADS: usize = 3;
 /// Enough for TLS in a build without optimisation, too.
 const HTTP_STACK: usize = 512 * 1024;
+const HTTP_KEPT: Duration = Duration::from_hours(48);
 /// News that wait for the loop. The poll stops while they do.
 const NEWS: usize = 4;
 const STATUS_REQUESTS: usize = 8;
@@ -64,6 +65,8 @@ pub fn run(config: &Config) -> Result<(), Error> {
         .enable_all()
         .max_blocking_threads(HTTP_THREADS)
         .thread_stack_size(HTTP_STACK)
+        // A thread that ends between two calls wakes up for it, and the next call has to make another.
+        .thread_keep_alive(HTTP_KEPT)
         .build()
         .map_err(|error| Error::System("starting the runtime", error))?;
     let result = runtime.block_on(start(config));

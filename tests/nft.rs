@@ -9,13 +9,14 @@
 
 mod namespace;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::process::Command;
 use std::time::Duration;
 
 use namespace::{alone, ip, run};
+use nix::net::if_::if_nametoindex;
 use qod_agent::nft::{MarkBits, Nft};
-use qod_agent::plan::{self, Verdict};
+use qod_agent::plan::{self, Goal, Verdict};
 use qod_agent::reconcile::{Wanted, reconcile};
 use qod_agent::ruleset::{Changes, Hook, Kernel, Layout, Ruleset};
 use qod_agent::session::{self, Entry, Session};
@@ -39,13 +40,25 @@ fn entries(sessions: &[Value]) -> Vec<Entry> {
     session::read(&raw, Duration::from_secs(1)).0
 }
 
-fn hooks() -> BTreeSet<Hook> {
+fn hooks() -> BTreeMap<Hook, u32> {
+    let index = |device: &str| if_nametoindex(device).unwrap();
     [
-        Hook::Up("lan1".into()),
-        Hook::Down("lan1".into()),
-        Hook::Out("wan".into()),
+        (Hook::Up("lan1".into()), index("lan1")),
+        (Hook::Down("lan1".into()), index("lan1")),
+        (Hook::Out("wan".into()), index("wan")),
     ]
     .into()
+}
+
+fn changes(sessions: &[&Session], held: &Ruleset) -> Changes {
+    let goal = Goal {
+        sessions,
+        probing: &HashSet::new(),
+        hooks: &hooks(),
+        remembered: &BTreeMap::new(),
+        now: Duration::from_secs(1),
+    };
+    plan::changes(&goal, held)
 }
 
 fn admitted(entries: &[Entry]) -> Vec<&Session> {
@@ -65,10 +78,10 @@ fn open() -> Nft {
 /// Makes the kernel hold these sessions and reads it back.
 fn apply(nft: &mut Nft, sessions: &[&Session]) -> Ruleset {
     let held = nft.observe().unwrap();
-    let changes = plan::changes(sessions, &hooks(), &held, Duration::from_secs(1));
-    nft.commit(&changes).unwrap();
+    let first = changes(sessions, &held);
+    nft.commit(&first).unwrap();
     let held = nft.observe().unwrap();
-    let again = plan::changes(sessions, &hooks(), &held, Duration::from_secs(1));
+    let again = changes(sessions, &held);
     assert!(
         again.is_empty(),
         "what was written is not what is read: {again:?}"
@@ -102,7 +115,8 @@ fn what_is_written_is_read_back() {
         assert_eq!(held.elements.len(), 4 + 2 + 2);
         assert_eq!(held.devices.len(), 4);
         assert_eq!(held.dscps.len(), 3);
-        assert_eq!(held.hooks, hooks());
+        let indexed = hooks().into_iter().map(|(hook, index)| (hook, Some(index)));
+        assert_eq!(held.hooks, indexed.collect());
 
         let listed = Command::new("nft")
             .args(["list", "ruleset"])
@@ -159,6 +173,7 @@ fn a_hook_that_is_refused_costs_itself_alone() {
         let wanted = Wanted {
             entries: &entries,
             hooks: &hooks(),
+            remembered: &BTreeMap::new(),
             max_sessions: 10,
         };
         let now = Duration::from_secs(1);

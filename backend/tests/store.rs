@@ -316,6 +316,24 @@ fn sqlite_conforms() {
 }
 
 #[test]
+fn a_token_that_was_issued_is_in_the_file_itself() {
+    let directory = tempfile::tempdir().unwrap();
+    let url = |name: &str| format!("sqlite:{}", directory.path().join(name).display());
+    run(async {
+        let store = Store::open(&url("s.sqlite")).await.unwrap();
+        store.put_home("h", &home("h"), NOW).await.unwrap();
+        store.set_agent_token("h-1", "first").await.unwrap();
+        let rotated = store.rotate_agent_token("h-1", Some("first"), "next", NOW);
+        assert!(rotated.await.unwrap());
+        // As after a power cut: of the log, which is not synced, nothing is left.
+        let file = directory.path().join("s.sqlite");
+        std::fs::copy(file, directory.path().join("copy.sqlite")).unwrap();
+        let copy = Store::open(&url("copy.sqlite")).await.unwrap();
+        assert!(copy.token_owner("next", NOW).await.unwrap().is_some());
+    });
+}
+
+#[test]
 fn tokens_of_the_first_version_live_on() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("s.sqlite");

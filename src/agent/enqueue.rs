@@ -37,8 +37,10 @@ impl Agent {
             Ok(None | Some(Root::Ours { .. })) => None,
             Ok(Some(Root::Foreign { kind })) => {
                 let message = format!(
-                    "{} has a root qdisc of somebody else's, {kind}: it is kept, and sessions have no queue",
-                    wan.name
+                    "{} has a root qdisc of somebody else's, {kind}: it is kept, and sessions have no queue of \
+                     their own; it {}",
+                    wan.name,
+                    by_dscp(&kind)
                 );
                 Some(Warning::new("FOREIGN_QDISC", message))
             }
@@ -50,9 +52,34 @@ impl Agent {
         }
     }
 
+    /// What the downstream rate was given for does not happen.
+    pub(super) fn unshaped_downstream(&self) -> Option<Warning> {
+        let instructed = self.instructed.as_ref()?;
+        let rate = instructed.link.downstream_kbps?;
+        let asked = self.queue_mode() == QueueMode::Auto && self.snapshot.wan.is_some();
+        (asked && !self.sessions.is_empty()).then(|| {
+            let message = format!(
+                "packets to the home carry their mark and are not held back to the {rate} kbit/s of the line"
+            );
+            Warning::new("DOWNSTREAM_NOT_SHAPED", message)
+        })
+    }
+
     pub(super) fn queue_mode(&self) -> QueueMode {
         self.instructed
             .as_ref()
             .map_or(self.config.queues, |instructed| instructed.queues)
+    }
+}
+
+/// What another program's qdisc makes of a session's code point.
+fn by_dscp(kind: &str) -> &'static str {
+    match kind {
+        // tc-cake(8): all modes but besteffort sort by DSCP.
+        "cake" => "puts code points into its tins unless it is set to besteffort",
+        // tc-prio(8), tc-pfifo_fast(8): by the priority that the kernel takes from the old TOS bits.
+        "prio" | "pfifo_fast" => "looks at the old TOS bits only",
+        "dsmark" => "may look at code points",
+        _ => "does not look at code points",
     }
 }

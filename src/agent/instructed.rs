@@ -1,15 +1,13 @@
 //! What the instructions in force ask for.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use qod_wire::{Link, QueueMode};
 
 use crate::backend::RawInstructions;
 use crate::config::Config;
-use crate::reconcile::Wanted;
-use crate::ruleset::{Hook, Ruleset};
-use crate::session::{self, Entry};
+use crate::ruleset::Ruleset;
+use crate::session::{self, Entry, Standing};
 
 /// Instructions with their sessions read, and the configuration's values where they have none.
 pub(super) struct Instructed {
@@ -40,19 +38,11 @@ impl Instructed {
         }
     }
 
-    pub(super) fn wanted<'a>(&'a self, hooks: &'a BTreeSet<Hook>, config: &Config) -> Wanted<'a> {
-        Wanted {
-            entries: &self.entries,
-            hooks,
-            max_sessions: config.max_sessions,
-        }
-    }
-
     /// Takes over the ends that the kernel holds where they come first. Within the tolerance an element in
     /// force is left alone, and when it ends its session has ended, not vanished.
     pub(super) fn adopt_ends(&mut self, held: &Ruleset, now: Duration) {
         for entry in &mut self.entries {
-            let Ok(session) = &mut entry.session else {
+            let Standing::Ready(session) = &mut entry.standing else {
                 continue;
             };
             let Some(end) = session.ends.filter(|end| *end > now) else {
@@ -69,7 +59,7 @@ impl Instructed {
         let ends = self
             .entries
             .iter()
-            .filter_map(|entry| entry.session.as_ref().ok()?.ends);
+            .filter_map(|entry| entry.standing.ready()?.ends);
         ends.filter(|end| *end > now).min()
     }
 }

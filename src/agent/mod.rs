@@ -3,26 +3,28 @@
 
 mod enqueue;
 mod instructed;
+mod marks;
 mod report;
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::future::{Future, pending};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use qod_wire::{QueueMode, SessionState, SessionStatus, Status, Warning};
+use qod_wire::{SessionState, SessionStatus, Status, Warning};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
 use crate::clock;
 use crate::config::Config;
+use crate::flow::Match;
 use crate::link::{self, Links, Snapshot, Watch};
-use crate::nft::Nft;
+use crate::nft::{self, Monitor, Nft};
 use crate::plan;
 use crate::queue::Queues;
-use crate::reconcile::{self, Outcome};
-use crate::ruleset::{Changes, Hook, Kernel};
+use crate::reconcile::Outcome;
+use crate::ruleset::{Changes, Held, Kernel};
 use crate::status::{Identity, Request};
 use crate::uplink::News;
 use instructed::Instructed;
@@ -57,6 +59,8 @@ pub struct Parts {
 pub struct Agent {
     config: Config,
     nft: Nft,
+    /// None: it broke, and is opened anew with the next retry.
+    monitor: Option<Monitor>,
     links: Links,
     /// None: it broke, and is opened anew with the next retry.
     watch: Option<Watch>,
@@ -74,6 +78,8 @@ pub struct Agent {
     outcome: Option<Outcome>,
     /// Whether packets meet the table, as last read back.
     attached: bool,
+    /// The elements as last read back: what they counted outlives them.
+    remembered: BTreeMap<Match, Held>,
     /// As last read back.
     sessions: Vec<SessionStatus>,
     /// What the backend was last told of them.
@@ -161,6 +167,7 @@ impl Agent {
         Self {
             next_report: now + config.report_interval,
             config,
+            monitor: None,
             nft,
             links,
             watch: Some(watch),
@@ -173,11 +180,13 @@ impl Agent {
             decommissioned: None,
             outcome: None,
             attached: false,
+            remembered: BTreeMap::new(),
             sessions: Vec::new(),
             reported: Vec::new(),
             troubles: Troubles::default(),
             pending: Pending {
                 links: true,
+                ruleset: true,
                 ..Pending::default()
             },
             earliest: now,
@@ -194,6 +203,7 @@ impl Agent {
         stop: impl Future<Output = ()>,
     ) {
         let mut stop = pin!(stop);
+        self.listen();
         loop {
             if self.pending.any() && Instant::now() >= self.earliest {
                 self.round().await;
@@ -206,6 +216,7 @@ impl Agent {
                     None => return,
                 },
                 result = changed(&mut self.watch) => self.links_changed(result),
+                result = touched(&mut self.monitor) => self.touched(result),
                 Some(request) = requests.recv() => {
                     self.refresh();
                     // Whoever asked may have gone; then nobody needs the answer.
@@ -286,6 +297,7 @@ impl Agent {
             self.retry = now + RETRY;
             self.pending.queues = true;
             self.pending.links |= self.troubles.links.is_some();
+            self.listen();
         }
     }
 
@@ -329,6 +341,7 @@ impl Agent {
         self.instructed = None;
         self.outcome = None;
         self.attached = false;
+        self.remembered.clear();
         self.sessions.clear();
         self.troubles = Troubles {
             poll: self.troubles.poll.take(),
@@ -372,55 +385,20 @@ impl Agent {
         self.snapshot = snapshot;
         changed
     }
-
-    fn reconcile(&mut self) {
-        self.looked = Instant::now();
-        let hooks = self.hooks();
-        let Some(instructed) = &mut self.instructed else {
-            return;
-        };
-        let wanted = instructed.wanted(&hooks, &self.config);
-        let trouble = match reconcile::reconcile(&mut self.nft, &wanted, clock::now) {
-            Ok((outcome, held)) => {
-                let now = clock::now();
-                instructed.adopt_ends(&held, now);
-                let most = self.config.max_sessions;
-                self.sessions = outcome.sessions(&held, &instructed.entries, most, now);
-                self.attached = !held.hooks.is_empty();
-                let trouble = outcome
-                    .trouble()
-                    .map(|trouble| Warning::new("KERNEL", trouble));
-                self.outcome = Some(outcome);
-                trouble
-            }
-            Err(error) => Some(Warning::new("KERNEL", error)),
-        };
-        if let Some(trouble) = &trouble
-            && self.troubles.ruleset.as_ref() != Some(trouble)
-        {
-            log::error!("{}", trouble.message);
-        }
-        self.troubles.ruleset = trouble;
-    }
-
-    /// Where packets are to meet the table: both sides of every LAN port, and the WAN's egress where
-    /// there are queues.
-    fn hooks(&self) -> BTreeSet<Hook> {
-        let ports = self.snapshot.ports.iter().map(|port| port.name.clone());
-        let mut hooks: BTreeSet<Hook> = ports
-            .flat_map(|name| [Hook::Up(name.clone()), Hook::Down(name)])
-            .collect();
-        if let (Some(wan), QueueMode::Auto) = (&self.snapshot.wan, self.queue_mode()) {
-            hooks.insert(Hook::Out(wan.name.clone()));
-        }
-        hooks
-    }
 }
 
 /// The next event of the links; never, while nobody listens to them.
 async fn changed(watch: &mut Option<Watch>) -> Result<(), link::Error> {
     match watch {
         Some(watch) => watch.changed().await,
+        None => pending().await,
+    }
+}
+
+/// The next change of the agent's tables by somebody else; never, while nobody listens.
+async fn touched(monitor: &mut Option<Monitor>) -> Result<(), nft::Error> {
+    match monitor {
+        Some(monitor) => monitor.changed().await,
         None => pending().await,
     }
 }

@@ -6,8 +6,6 @@ use qod_wire::{RejectCode, SessionState, SessionStatus, Status, WanStatus, Warni
 use tokio::time::Instant;
 
 use super::Agent;
-use crate::clock;
-use crate::ruleset::Kernel;
 use crate::status::Report;
 
 impl Agent {
@@ -43,21 +41,6 @@ impl Agent {
         })
     }
 
-    /// Reads the kernel again: counters move by themselves.
-    pub(super) fn refresh(&mut self) {
-        let (Some(instructed), Some(outcome)) = (&self.instructed, &self.outcome) else {
-            return;
-        };
-        match self.nft.observe() {
-            Ok(held) => {
-                let most = self.config.max_sessions;
-                self.attached = !held.hooks.is_empty();
-                self.sessions = outcome.sessions(&held, &instructed.entries, most, clock::now());
-            }
-            Err(error) => self.troubles.ruleset = Some(Warning::new("KERNEL", error)),
-        }
-    }
-
     fn wan(&self) -> Option<WanStatus> {
         let wan = self.snapshot.wan.as_ref()?;
         let prefixes = self.snapshot.prefixes.iter();
@@ -77,6 +60,7 @@ impl Agent {
             let code = if is_wan { "NO_WAN" } else { "NO_LAN" };
             warnings.push(Warning::new(code, format!("there is no device {device}")));
         }
+        warnings.extend(self.unshaped_downstream());
         let nameless = self.instructed.as_ref().and_then(|i| i.nameless.as_ref());
         warnings.extend(nameless.map(|what| Warning::new("BAD_INSTRUCTIONS", what)));
         warnings

@@ -1,6 +1,7 @@
 //! The credential files: what the agent shows to the backend, and whom it trusts.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::path::Path;
 
 use ureq::tls::{Certificate, ClientCert, PemItem, PrivateKey, RootCerts};
@@ -10,6 +11,9 @@ use crate::config::{Backend, Error, Token};
 /// Where OpenWrt and Debian keep the authorities that a system trusts.
 const SYSTEM_AUTHORITIES: &str = "/etc/ssl/certs/ca-certificates.crt";
 
+/// Longest token, in bytes.
+const LONGEST_TOKEN: usize = 4096;
+
 /// The agent's bearer token, if it has one.
 pub(super) fn token(backend: &Backend) -> Result<Option<String>, Error> {
     let path = match &backend.token {
@@ -17,13 +21,28 @@ pub(super) fn token(backend: &Backend) -> Result<Option<String>, Error> {
         Some(Token::Inline(token)) => return Ok(Some(token.clone())),
         Some(Token::File(path)) => path,
     };
+    let can_enrol = backend.bootstrap_token_file.is_some() || backend.client_cert.is_some();
+    if can_enrol && fs::metadata(path).is_err_and(|error| error.kind() == ErrorKind::NotFound) {
+        let what = "does not exist: this agent is not enrolled yet (qod-agent enrol)";
+        return Err(Error::new(path, what));
+    }
+    token_in(path).map(Some)
+}
+
+/// The token that a file holds.
+pub(super) fn token_in(path: &Path) -> Result<String, Error> {
     let text = String::from_utf8(read(path)?).unwrap_or_default();
     let token = text.trim();
-    if token.is_empty() || !token.bytes().all(|b| b.is_ascii_graphic()) {
+    if !is_token(token) {
         let what = "holds no token: one line of visible ASCII is needed".to_owned();
         return Err(Error::new(path, what));
     }
-    Ok(Some(token.to_owned()))
+    Ok(token.to_owned())
+}
+
+/// Whether `text` can stand in an `Authorization` header.
+pub(super) fn is_token(text: &str) -> bool {
+    (1..=LONGEST_TOKEN).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic())
 }
 
 /// The authorities that the backend's certificate may come from.

@@ -1,6 +1,7 @@
-//! The HTTP client of the agent API: one poll, or one report, each a blocking call.
+//! The HTTP client of the agent API: one poll, one report, or one token, each a blocking call.
 
 mod credentials;
+mod enrol;
 mod failure;
 mod retry_after;
 
@@ -46,6 +47,8 @@ pub enum Poll {
 /// The way to the backend, with the credentials as their files were when it was made.
 pub struct Client {
     http: ureq::Agent,
+    /// Of the API, and of this agent in it.
+    api: String,
     url: String,
     /// With its port, for messages.
     host: String,
@@ -58,6 +61,10 @@ impl Client {
     /// # Errors
     /// A file cannot be read, or holds something else.
     pub fn new(config: &Config) -> Result<Self, Error> {
+        Self::showing(config, credentials::token(&config.backend)?)
+    }
+
+    fn showing(config: &Config, token: Option<String>) -> Result<Self, Error> {
         let backend = &config.backend;
         let tls = TlsConfig::builder()
             .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()))
@@ -84,14 +91,14 @@ impl Client {
             .max_idle_connections(2)
             .build()
             .new_agent();
-        let authorization = credentials::token(backend)?.map(|token| format!("Bearer {token}"));
-        let url = format!("{}/agent/v1/agents/{}", backend.url, config.agent_id);
+        let api = format!("{}/agent/v1", backend.url);
         let host = backend.url.split('/').nth(2).unwrap_or_default();
         Ok(Self {
             http,
-            url,
+            url: format!("{api}/agents/{}", config.agent_id),
+            api,
             host: host.to_owned(),
-            authorization,
+            authorization: token.map(|token| format!("Bearer {token}")),
         })
     }
 

@@ -1,8 +1,11 @@
 //! The section `backend`: where the backend is, and how to be let in.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::{Section, check_token};
+
+/// The token's file beside the configuration.
+const TOKEN_FILE: &str = "token";
 
 /// The operator's backend.
 #[derive(Clone)]
@@ -11,6 +14,8 @@ pub struct Backend {
     pub url: String,
     /// The agent's bearer token.
     pub token: Option<Token>,
+    /// A file with the bootstrap token, by which the agent comes by its own token once.
+    pub bootstrap_token_file: Option<PathBuf>,
     /// Certificates of the authorities to be trusted, in PEM; none: those of the system.
     pub ca_file: Option<PathBuf>,
     /// The agent's certificate chain and key, in PEM.
@@ -22,12 +27,13 @@ pub struct Backend {
 pub enum Token {
     /// In the configuration itself.
     Inline(String),
-    /// In a file, which is read again when the backend refuses the token.
+    /// In a file, which enrolment writes, and which is read again when the backend refuses the token.
     File(PathBuf),
 }
 
 impl Backend {
-    pub(super) fn parse(mut section: Section) -> Result<Self, String> {
+    /// `folder` is that of the configuration: the token is there unless another place is given.
+    pub(super) fn parse(mut section: Section, folder: &Path) -> Result<Self, String> {
         let url: String = section.required("url")?;
         let plain = section.optional("allowPlainHttp")?.unwrap_or(false);
         let legal = url.parse::<ureq::http::Uri>().is_ok_and(|uri| {
@@ -50,13 +56,23 @@ impl Backend {
             };
             return Err(format!("backend.url: {url:?} is not an https URL{hint}"));
         }
+        let bootstrap_token_file: Option<PathBuf> = section.optional("bootstrapTokenFile")?;
         let token = match (section.optional("token")?, section.optional("tokenFile")?) {
             (Some(_), Some(_)) => {
                 return Err(
                     "backend.tokenFile: token is given too; one of them is enough".to_owned(),
                 );
             }
+            (Some(_), None) if bootstrap_token_file.is_some() => {
+                return Err(
+                    "backend.bootstrapTokenFile: token is given too, so there is nothing to enrol for"
+                        .to_owned(),
+                );
+            }
             (Some(token), None) => Some(Token::Inline(check_token("backend.token", token)?)),
+            (None, None) if bootstrap_token_file.is_some() => {
+                Some(Token::File(folder.join(TOKEN_FILE)))
+            }
             (None, file) => file.map(Token::File),
         };
         let client_cert = match (
@@ -69,13 +85,17 @@ impl Backend {
             (None, Some(_)) => return Err("backend.clientCertFile: is missing".to_owned()),
         };
         if token.is_none() && client_cert.is_none() {
-            return Err("backend: has neither token, tokenFile nor clientCertFile".to_owned());
+            return Err(
+                "backend: has neither token, tokenFile, bootstrapTokenFile nor clientCertFile"
+                    .to_owned(),
+            );
         }
         let ca_file = section.optional("caFile")?;
         section.finish()?;
         Ok(Self {
             url: url.trim_end_matches('/').to_owned(),
             token,
+            bootstrap_token_file,
             ca_file,
             client_cert,
         })

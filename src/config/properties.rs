@@ -1,5 +1,7 @@
 //! Whatever stands in the file, it is a configuration or an error that says where.
 
+use std::path::Path;
+
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -33,7 +35,7 @@ fn keys(value: &Value, into: &mut Vec<String>) {
 
 /// The error begins with a key, or with the position at which the file is no JSON object.
 fn says_where(text: &str, error: &str) -> Result<(), TestCaseError> {
-    let mut known = vec!["tokenFile".to_owned()];
+    let mut known = vec!["tokenFile".to_owned(), "bootstrapTokenFile".to_owned()];
     keys(&document(), &mut known);
     keys(&serde_json::from_str(text).unwrap_or_default(), &mut known);
     let has_position = error.starts_with("is not a JSON object: ") && error.contains(" column ");
@@ -46,8 +48,12 @@ fn says_where(text: &str, error: &str) -> Result<(), TestCaseError> {
     Ok(())
 }
 
+fn parse(text: &str) -> Result<Config, String> {
+    Config::parse(text, Path::new("/etc/qod-agent"))
+}
+
 fn check(text: &str) -> Result<(), TestCaseError> {
-    match Config::parse(text) {
+    match parse(text) {
         Ok(config) => {
             prop_assert!(qod_wire::is_agent_id(&config.agent_id));
             prop_assert!(!config.lan.is_empty() && config.poll_wait.as_secs() <= 55);
@@ -59,7 +65,7 @@ fn check(text: &str) -> Result<(), TestCaseError> {
 
 #[test]
 fn the_unchanged_document_is_legal() {
-    assert!(Config::parse(&document().to_string()).is_ok());
+    assert!(parse(&document().to_string()).is_ok());
 }
 
 proptest! {

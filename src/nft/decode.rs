@@ -8,15 +8,19 @@ use qod_wire::Counters;
 use super::map::Map;
 use super::message;
 use super::socket::attributes;
-use super::table::DscpChain;
-use super::{Error, TABLE};
-use crate::flow::Match;
-use crate::ruleset::Held;
+use super::table::{DscpChain, limit_of};
+use super::{Error, Table};
+use crate::flow::{Match, Way};
+use crate::ruleset::{Held, Treatment};
+use crate::session::SessionId;
 
 // Attribute types of `linux/netfilter/nf_tables.h`.
 const NFTA_TABLE_USERDATA: u16 = 6;
 const NFTA_CHAIN_TABLE: u16 = 1;
 const NFTA_CHAIN_NAME: u16 = 3;
+const NFTA_CHAIN_USERDATA: u16 = 12;
+const NFTA_RULE_TABLE: u16 = 1;
+const NFTA_RULE_CHAIN: u16 = 2;
 const NFTA_SET_ELEM_LIST_ELEMENTS: u16 = 3;
 const NFTA_LIST_ELEM: u16 = 1;
 const NFTA_SET_ELEM_KEY: u16 = 1;
@@ -45,17 +49,41 @@ pub(super) fn table_comment(message: &[u8]) -> Result<String, Error> {
     Ok(String::new())
 }
 
-/// The name of a chain, if it is one of this agent's table.
-pub(super) fn chain_name(message: &[u8]) -> Result<Option<String>, Error> {
-    let (mut ours, mut name) = (false, None);
+/// A chain as it was dumped.
+pub(super) struct RawChain<'a> {
+    pub(super) name: &'a str,
+    pub(super) comment: &'a str,
+}
+
+impl<'a> RawChain<'a> {
+    /// None: it is one of another table, or has no name that can be read.
+    pub(super) fn parse(message: &'a [u8], table: Table) -> Result<Option<Self>, Error> {
+        let (mut ours, mut name, mut comment) = (false, None, "");
+        for attribute in attributes(message) {
+            match attribute? {
+                (NFTA_CHAIN_TABLE, value) => ours = text(value) == Some(table.name()),
+                (NFTA_CHAIN_NAME, value) => name = text(value),
+                (NFTA_CHAIN_USERDATA, value) => {
+                    comment = message::comment_text(value).unwrap_or_default();
+                }
+                _ => {}
+            }
+        }
+        Ok(name.filter(|_| ours).map(|name| Self { name, comment }))
+    }
+}
+
+/// The chain of a dumped rule, if it is one of that table.
+pub(super) fn rule_chain(message: &[u8], table: Table) -> Result<Option<&str>, Error> {
+    let (mut ours, mut chain) = (false, None);
     for attribute in attributes(message) {
         match attribute? {
-            (NFTA_CHAIN_TABLE, value) => ours = text(value) == Some(TABLE),
-            (NFTA_CHAIN_NAME, value) => name = text(value).map(str::to_owned),
+            (NFTA_RULE_TABLE, value) => ours = text(value) == Some(table.name()),
+            (NFTA_RULE_CHAIN, value) => chain = text(value),
             _ => {}
         }
     }
-    Ok(name.filter(|_| ours))
+    Ok(chain.filter(|_| ours))
 }
 
 /// The elements of a message of a dump.
@@ -116,23 +144,48 @@ impl<'a> RawElement<'a> {
         Ok(element)
     }
 
+    /// Time until the kernel removes it; the longest there is, if it never does.
+    pub(super) fn remaining(&self) -> Duration {
+        Duration::from_millis(self.expiration_millis.unwrap_or(u64::MAX))
+    }
+
     /// The element as the agent understands it; none, if no agent of this layout writes such a one.
     ///
     /// Bytes are those of the IP layer.
     pub(super) fn held(&self, map: Map) -> Option<(Match, Held)> {
         let matches = map.decode(self.key, self.key_end)?;
         let mut counters = self.counters;
-        if matches.way == crate::flow::Way::Down {
+        if matches.way == Way::Down {
             let headers = counters.packets.saturating_mul(ETHERNET_HEADER);
             counters.bytes = counters.bytes.saturating_sub(headers);
         }
+        let session: SessionId = Arc::from(self.comment.unwrap_or_default());
         let held = Held {
-            session: Arc::from(self.comment.unwrap_or_default()),
-            dscp: self.chain.and_then(DscpChain::dscp),
-            remaining: Duration::from_millis(self.expiration_millis.unwrap_or(u64::MAX)),
+            treatment: self.treatment(&session, matches.way),
+            session,
+            remaining: self.remaining(),
             counters,
         };
         Some((matches, held))
+    }
+}
+
+impl RawElement<'_> {
+    /// What the chain gives to which the element leads.
+    fn treatment(&self, session: &SessionId, way: Way) -> Option<Treatment> {
+        let chain = self.chain?;
+        if let Some(dscp) = DscpChain::dscp(chain) {
+            return Some(Treatment {
+                dscp,
+                ceiling_kbps: None,
+            });
+        }
+        let limit = limit_of(chain)?;
+        let mine = limit.session == *session && limit.way == way;
+        mine.then_some(Treatment {
+            dscp: limit.dscp,
+            ceiling_kbps: Some(limit.kbps),
+        })
     }
 }
 
@@ -182,7 +235,8 @@ mod tests {
         #[test]
         fn any_message_is_read_without_panic(bytes in prop::collection::vec(any::<u8>(), 0..256)) {
             let _ = table_comment(&bytes);
-            let _ = chain_name(&bytes);
+            let _ = RawChain::parse(&bytes, Table::Main);
+            let _ = rule_chain(&bytes, Table::Main);
             let _ = elements(&bytes, |element| {
                 for map in Map::all() {
                     let _ = element.held(map);

@@ -117,6 +117,8 @@ pub(super) enum Expr {
         key: Register,
         value: Register,
     },
+    /// Goes on with the bytes that exceed so many a second; that many may come at once.
+    AboveRate { bytes: u64, burst: u32 },
     /// Ends the rule.
     Verdict(Verdict),
 }

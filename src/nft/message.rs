@@ -78,6 +78,8 @@ impl Set {
 #[derive(Clone, Debug)]
 pub(super) struct BaseChain {
     pub(super) device: String,
+    /// What is to be read back of it later.
+    pub(super) comment: String,
     pub(super) egress: bool,
     pub(super) priority: i32,
 }

@@ -2,83 +2,72 @@
 //!
 //! Everything is in one table, `netdev qod`. Writing goes through libnftnl (`sys`), in one transaction
 //! at a time; reading back is safe Rust (`decode`).
+//!
+//! Some changes cannot be made in one transaction without packets that lose their mark: a table that is
+//! replaced by one of another layout (measured on 6.18), and before 6.12 an element that is replaced
+//! (measured on 6.1). For those a second table, `qod-next`, marks the same packets meanwhile: it is made
+//! before, and removed after (`commit`).
 
+mod commit;
 mod decode;
+mod error;
 mod expr;
 mod map;
 mod message;
+mod monitor;
+mod probe;
+mod read;
 mod socket;
 mod sys;
 mod table;
 mod transaction;
 
-use std::collections::{HashMap, HashSet};
-use std::fmt;
+use std::collections::BTreeMap;
 
-use nftnl::{Batch, ProtoFamily};
-use nix::errno::Errno;
+use nftnl::ProtoFamily;
 
-use crate::flow::Family;
-use crate::ruleset::{Changes, CommitError, Kernel, Layout, Part, Ruleset};
-use crate::session::SessionId;
-use map::Map;
-use socket::{DumpEnd, Socket};
+use crate::ruleset::{Changes, CommitError, Hook, Kernel, Ruleset};
+pub use error::Error;
+pub use monitor::Monitor;
+use socket::Socket;
 pub use table::MarkBits;
-use transaction::Step;
 
-/// The agent's table.
-const TABLE: &str = "qod";
 const FAMILY: ProtoFamily = ProtoFamily::NetDev;
 
 /// How often a dump is repeated when the ruleset changes under it.
 const DUMP_ATTEMPTS: usize = 8;
 
-/// What goes wrong between the agent and nf_tables.
-#[derive(Debug)]
-pub enum Error {
-    /// No socket to netfilter.
-    Open(Errno),
-    /// A request could not be sent.
-    Send(Errno),
-    /// An answer could not be read.
-    Receive(Errno),
-    /// The kernel refused to read something back.
-    Refused(Errno),
-    /// An answer is not what the kernel writes.
-    Malformed(&'static str),
-    /// The ruleset changed under each of several dumps.
-    Unsteady,
+/// One of the agent's tables.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Table {
+    /// What is in force.
+    Main,
+    /// What marks the same packets while the other one changes.
+    Twin,
+    /// Nothing hangs on it; it tells what the kernel can do.
+    Probe,
 }
 
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Table {
+    const fn name(self) -> &'static str {
         match self {
-            Self::Open(Errno::EPROTONOSUPPORT) => write!(f, "{NO_NF_TABLES}"),
-            Self::Open(errno) => {
-                write!(f, "opening a netlink socket to nf_tables: {}", errno.desc())
-            }
-            Self::Send(errno) => write!(f, "sending a request to nf_tables: {}", errno.desc()),
-            Self::Receive(errno) => write!(f, "reading an answer of nf_tables: {}", errno.desc()),
-            Self::Refused(Errno::EPERM) => write!(f, "{NOT_PERMITTED}"),
-            // What nfnetlink answers when no nf_tables has registered with it.
-            Self::Refused(Errno::EINVAL) => write!(f, "{NO_NF_TABLES}"),
-            Self::Refused(errno) => write!(f, "reading back table {TABLE}: {}", errno.desc()),
-            Self::Malformed(what) => write!(f, "reading an answer of nf_tables: {what} is cut off"),
-            Self::Unsteady => write!(f, "reading back table {TABLE}: it changed each time"),
+            Self::Main => "qod",
+            Self::Twin => "qod-next",
+            Self::Probe => "qod-probe",
         }
     }
 }
-
-impl std::error::Error for Error {}
-
-const NO_NF_TABLES: &str = "this kernel has no nf_tables (kmod-nft-core on OpenWrt)";
-const NOT_PERMITTED: &str =
-    "changing nf_tables is not permitted: CAP_NET_ADMIN (or root) is needed";
 
 /// The kernel's nf_tables, in the network namespace of the thread that opened it.
 pub struct Nft {
     socket: Socket,
     bits: MarkBits,
+    /// Whether somebody else may have changed the table since its rules were last looked at.
+    suspect: bool,
+    /// The base chains, as last read back.
+    hooks: BTreeMap<Hook, Option<u32>>,
+    /// Whether this kernel moves the end of an element in force; none: not tried yet.
+    moves_ends: Option<bool>,
 }
 
 impl Nft {
@@ -90,83 +79,26 @@ impl Nft {
         Ok(Self {
             socket: Socket::open()?,
             bits,
+            suspect: true,
+            hooks: BTreeMap::new(),
+            moves_ends: None,
         })
     }
 
-    fn read(&mut self) -> Result<Option<Ruleset>, Error> {
-        let mut ruleset = Ruleset::default();
-        let table = socket::text_attribute(NFTA_TABLE_NAME, TABLE);
-        let mut comment = None;
-        self.socket
-            .get(NFT_MSG_GETTABLE, false, &table, |message| {
-                comment = Some(decode::table_comment(message)?);
-                Ok(())
-            })?;
-        ruleset.layout = match comment {
-            None => return Ok(Some(ruleset)),
-            Some(comment) if comment == table::layout(self.bits) => Layout::Current,
-            Some(comment) => {
-                ruleset.layout = Layout::Other(comment);
-                return Ok(Some(ruleset));
-            }
-        };
-        let mut ends = vec![self.socket.get(NFT_MSG_GETCHAIN, true, &[], |message| {
-            if let Some(name) = decode::chain_name(message)? {
-                ruleset.dscps.extend(table::DscpChain::dscp(&name));
-                ruleset.hooks.extend(table::hook_of(&name));
-            }
-            Ok(())
-        })?];
-        for family in Family::ALL {
-            ends.push(self.dump(map::devices(family), |element| {
-                ruleset.devices.extend(map::address(element.key));
-                Ok(())
-            })?);
-        }
-        // A session has elements in several maps; they share its id.
-        let mut ids: HashSet<SessionId> = HashSet::new();
-        for map in Map::all() {
-            ends.push(self.dump(map.name(), |element| {
-                // What this agent would never write cannot be read either; it is left alone.
-                match element.held(map) {
-                    Some((matches, mut held)) => {
-                        match ids.get(&held.session) {
-                            Some(id) => held.session = id.clone(),
-                            None => drop(ids.insert(held.session.clone())),
-                        }
-                        ruleset.elements.insert(matches, held);
-                    }
-                    None => log::warn!("map {} holds an element of somebody else's", map.name()),
-                }
-                Ok(())
-            })?);
-        }
-        // A set that is gone was deleted meanwhile, with its table.
-        let whole = ends.iter().all(|end| *end == Some(DumpEnd::Whole));
-        Ok(whole.then_some(ruleset))
+    /// Somebody else has changed something of the agent's: the next reading looks at every chain's rules,
+    /// too. What is not as this agent made it is replaced whole.
+    pub fn suspect(&mut self) {
+        self.suspect = true;
     }
 
-    fn dump(
-        &mut self,
-        set: &str,
-        mut each: impl FnMut(decode::RawElement<'_>) -> Result<(), Error>,
-    ) -> Result<Option<DumpEnd>, Error> {
-        let mut attributes = socket::text_attribute(NFTA_SET_ELEM_LIST_TABLE, TABLE);
-        attributes.extend(socket::text_attribute(NFTA_SET_ELEM_LIST_SET, set));
-        self.socket
-            .get(NFT_MSG_GETSETELEM, true, &attributes, |message| {
-                decode::elements(message, &mut each)
-            })
+    /// Tells when somebody else changes what is the agent's. Must be called in a tokio runtime.
+    ///
+    /// # Errors
+    /// The kernel's refusal.
+    pub fn monitor(&self) -> Result<Monitor, Error> {
+        Monitor::open(self.socket.port()?)
     }
 }
-
-// `enum nf_tables_msg_types` and attribute types of `linux/netfilter/nf_tables.h`.
-const NFT_MSG_GETTABLE: u16 = 1;
-const NFT_MSG_GETCHAIN: u16 = 4;
-const NFT_MSG_GETSETELEM: u16 = 13;
-const NFTA_TABLE_NAME: u16 = 1;
-const NFTA_SET_ELEM_LIST_TABLE: u16 = 1;
-const NFTA_SET_ELEM_LIST_SET: u16 = 2;
 
 impl Kernel for Nft {
     type Error = Error;
@@ -174,6 +106,8 @@ impl Kernel for Nft {
     fn observe(&mut self) -> Result<Ruleset, Error> {
         for _ in 0..DUMP_ATTEMPTS {
             if let Some(ruleset) = self.read()? {
+                self.suspect = false;
+                self.hooks.clone_from(&ruleset.hooks);
                 return Ok(ruleset);
             }
         }
@@ -181,36 +115,6 @@ impl Kernel for Nft {
     }
 
     fn commit(&mut self, changes: &Changes) -> Result<(), CommitError> {
-        self.transact(transaction::steps(changes, self.bits))
-    }
-}
-
-impl Nft {
-    fn transact(&mut self, steps: Vec<Step>) -> Result<(), CommitError> {
-        let failed = |error: Error| CommitError::Failed(Box::new(error));
-        let mut batch = Batch::new();
-        let mut parts = HashMap::with_capacity(steps.len());
-        let last = steps.len().saturating_sub(1);
-        for (index, (verb, message, part)) in steps.into_iter().enumerate() {
-            parts.insert(sys::append(&mut batch, verb, &message, index == last), part);
-        }
-        let refused = self.socket.commit(&batch.finalize()).map_err(failed)?;
-        if refused.is_empty() {
-            return Ok(());
-        }
-        let unnamed = || Part::Structure("starting the transaction".to_owned());
-        let named = |(sequence, errno): (u32, Errno)| {
-            let text = match errno {
-                Errno::EPERM => NOT_PERMITTED,
-                other => other.desc(),
-            };
-            (
-                parts.get(&sequence).cloned().unwrap_or_else(unnamed),
-                text.to_owned(),
-            )
-        };
-        Err(CommitError::Refused(
-            refused.into_iter().map(named).collect(),
-        ))
+        self.change(changes)
     }
 }

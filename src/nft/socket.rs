@@ -15,7 +15,7 @@ use super::{Error, FAMILY};
 /// Length of `struct nlmsghdr`.
 const HEADER: usize = 16;
 /// Length of `struct nfgenmsg`, which stands before the attributes.
-const GENERIC: usize = 4;
+pub(super) const GENERIC: usize = 4;
 /// Room for one answer: the kernel fills at most 32 KiB of a dump at a time.
 const BUFFER: usize = 64 * 1024;
 /// Room for the errors of a transaction that fails in each of its messages.
@@ -62,6 +62,12 @@ impl Socket {
             sequence: FIRST_SEQUENCE,
             buffer: vec![0; BUFFER],
         })
+    }
+
+    /// By which the kernel names this socket in events.
+    pub(super) fn port(&self) -> Result<u32, Error> {
+        let address: NetlinkAddr = socket::getsockname(self.fd.as_raw_fd()).map_err(Error::Open)?;
+        Ok(address.pid())
     }
 
     /// Sends a transaction and returns the sequence numbers and errors of the messages refused.
@@ -189,11 +195,13 @@ pub(super) fn text_attribute(kind: u16, text: &str) -> Vec<u8> {
 }
 
 /// One message of the kernel.
-struct Received<'a> {
+pub(super) struct Received<'a> {
     kind: u16,
     flags: u16,
     sequence: u32,
-    payload: &'a [u8],
+    /// Of events: the port of whoever caused it.
+    pub(super) port: u32,
+    pub(super) payload: &'a [u8],
 }
 
 impl Received<'_> {
@@ -205,7 +213,7 @@ impl Received<'_> {
 }
 
 /// The messages of one datagram.
-struct Messages<'a>(&'a [u8]);
+pub(super) struct Messages<'a>(pub(super) &'a [u8]);
 
 impl<'a> Iterator for Messages<'a> {
     type Item = Result<Received<'a>, Error>;
@@ -231,13 +239,15 @@ fn parse(bytes: &[u8]) -> Option<(Received<'_>, &[u8])> {
     let (length, rest) = bytes.split_first_chunk::<4>()?;
     let (kind, rest) = rest.split_first_chunk::<2>()?;
     let (flags, rest) = rest.split_first_chunk::<2>()?;
-    let (sequence, _port) = rest.split_first_chunk::<4>()?;
+    let (sequence, rest) = rest.split_first_chunk::<4>()?;
+    let (port, _) = rest.split_first_chunk::<4>()?;
     let length = usize::try_from(u32::from_ne_bytes(*length)).ok()?;
     let payload = bytes.get(HEADER..length)?;
     let message = Received {
         kind: u16::from_ne_bytes(*kind),
         flags: u16::from_ne_bytes(*flags),
         sequence: u32::from_ne_bytes(*sequence),
+        port: u32::from_ne_bytes(*port),
         payload,
     };
     let next = length.next_multiple_of(4).min(bytes.len());

@@ -14,7 +14,7 @@ use nftnl_sys::{self as sys, libc};
 
 use super::expr::{Base, Expr, Field, Meta, Verdict};
 use super::message::{self, Message, Set, SetElement, Value, ValueType};
-use super::{FAMILY, TABLE};
+use super::{FAMILY, Table};
 
 /// `NFT_SET_CONCAT`: the key has several parts. Not in the libc crate.
 const NFT_SET_CONCAT: u32 = 0x80;
@@ -30,11 +30,13 @@ const NETDEV_EGRESS: u32 = 1;
 /// overrun the socket (ENOBUFS), and errors are reported in any case.
 pub(super) fn append(
     batch: &mut Batch,
+    table: Table,
     verb: MsgType,
     message: &Message,
     acknowledge: bool,
 ) -> u32 {
     let encoder = Encoder {
+        table,
         message,
         acknowledge,
         sequence: Cell::new(0),
@@ -45,6 +47,7 @@ pub(super) fn append(
 
 /// Writes one message where the batch wants it, and keeps the number that the batch gave it.
 struct Encoder<'a> {
+    table: Table,
     message: &'a Message,
     acknowledge: bool,
     sequence: Cell<u32>,
@@ -85,11 +88,13 @@ unsafe impl NlMsg for Encoder<'_> {
             )
         };
         match self.message {
-            Message::Table { comment } => table(header, comment, add),
-            Message::Set(set) => write_set(header, set),
-            Message::Chain { name, hook } => chain(header, name, hook.as_ref()),
-            Message::Rule { chain, exprs } => rule(header, chain, exprs),
-            Message::Elements { set, elements } => write_elements(header, set, elements),
+            Message::Table { comment } => table(header, self.table, comment, add),
+            Message::Set(set) => write_set(header, self.table, set),
+            Message::Chain { name, hook } => chain(header, self.table, name, hook.as_ref()),
+            Message::Rule { chain, exprs } => rule(header, self.table, chain, exprs),
+            Message::Elements { set, elements } => {
+                write_elements(header, self.table, set, elements);
+            }
         }
     }
 }
@@ -113,8 +118,8 @@ fn length(bytes: &[u8]) -> u32 {
     u32::try_from(bytes.len()).unwrap_or(u32::MAX)
 }
 
-fn table(header: *mut libc::nlmsghdr, comment: &str, with_comment: bool) {
-    let name = cstring(TABLE);
+fn table(header: *mut libc::nlmsghdr, table: Table, comment: &str, with_comment: bool) {
+    let name = cstring(table.name());
     let userdata = message::comment(comment);
     // SAFETY: the object lives from its allocation to its release in this block, all data outlives the
     // calls that copy it, and `header` points into the batch's buffer with room for the message.
@@ -136,8 +141,8 @@ fn table(header: *mut libc::nlmsghdr, comment: &str, with_comment: bool) {
     }
 }
 
-fn chain(header: *mut libc::nlmsghdr, name: &str, hook: Option<&message::BaseChain>) {
-    let (table, name) = (cstring(TABLE), cstring(name));
+fn chain(header: *mut libc::nlmsghdr, table: Table, name: &str, hook: Option<&message::BaseChain>) {
+    let (table, name) = (cstring(table.name()), cstring(name));
     // SAFETY: as in `table`.
     unsafe {
         let chain = allocated(sys::nftnl_chain_alloc()).as_ptr();
@@ -159,14 +164,22 @@ fn chain(header: *mut libc::nlmsghdr, name: &str, hook: Option<&message::BaseCha
                 libc::NF_ACCEPT as u32,
             );
             sys::nftnl_chain_set_str(chain, sys::NFTNL_CHAIN_DEV as u16, device.as_ptr());
+            let userdata = message::comment(&hook.comment);
+            let data = userdata.as_ptr().cast();
+            sys::nftnl_chain_set_data(
+                chain,
+                sys::NFTNL_CHAIN_USERDATA as u16,
+                data,
+                length(&userdata),
+            );
         }
         sys::nftnl_chain_nlmsg_build_payload(header, chain);
         sys::nftnl_chain_free(chain);
     }
 }
 
-fn rule(header: *mut libc::nlmsghdr, chain: &str, exprs: &[Expr]) {
-    let (table, chain) = (cstring(TABLE), cstring(chain));
+fn rule(header: *mut libc::nlmsghdr, table: Table, chain: &str, exprs: &[Expr]) {
+    let (table, chain) = (cstring(table.name()), cstring(chain));
     // SAFETY: as in `table`; the rule owns and frees the expressions that are added to it.
     unsafe {
         let rule = allocated(sys::nftnl_rule_alloc()).as_ptr();
@@ -180,8 +193,8 @@ fn rule(header: *mut libc::nlmsghdr, chain: &str, exprs: &[Expr]) {
     }
 }
 
-fn write_set(header: *mut libc::nlmsghdr, set: &Set) {
-    let (table, name) = (cstring(TABLE), cstring(set.name));
+fn write_set(header: *mut libc::nlmsghdr, table: Table, set: &Set) {
+    let (table, name) = (cstring(table.name()), cstring(set.name));
     let many = set.key.len() > 1;
     let mut flags = 0;
     for (wanted, flag) in [
@@ -263,8 +276,8 @@ fn padded(bytes: u8) -> u32 {
     u32::from(bytes).next_multiple_of(4)
 }
 
-fn write_elements(header: *mut libc::nlmsghdr, set: &str, elements: &[SetElement]) {
-    let (table, name) = (cstring(TABLE), cstring(set));
+fn write_elements(header: *mut libc::nlmsghdr, table: Table, set: &str, elements: &[SetElement]) {
+    let (table, name) = (cstring(table.name()), cstring(set));
     // SAFETY: as in `table`; the set owns and frees the elements that are added to it.
     unsafe {
         let object = allocated(sys::nftnl_set_alloc()).as_ptr();
@@ -349,6 +362,12 @@ impl Object {
         self
     }
 
+    fn long(self, attribute: u32, value: u64) -> Self {
+        // SAFETY: as in `word`.
+        unsafe { sys::nftnl_expr_set_u64(self.0.as_ptr(), attribute as u16, value) };
+        self
+    }
+
     fn bytes(self, attribute: u32, value: &[u8]) -> Self {
         let (data, length) = (value.as_ptr().cast(), length(value));
         // SAFETY: as in `word`; the value is copied.
@@ -421,6 +440,12 @@ fn encode(expr: &Expr) -> Object {
             .word(sys::NFTNL_EXPR_DYNSET_SREG_KEY, key.number())
             .word(sys::NFTNL_EXPR_DYNSET_SREG_DATA, value.number())
             .text(sys::NFTNL_EXPR_DYNSET_SET_NAME, map),
+        Expr::AboveRate { bytes, burst } => Object::new(c"limit")
+            .long(sys::NFTNL_EXPR_LIMIT_RATE, *bytes)
+            .long(sys::NFTNL_EXPR_LIMIT_UNIT, 1)
+            .word(sys::NFTNL_EXPR_LIMIT_BURST, *burst)
+            .word(sys::NFTNL_EXPR_LIMIT_TYPE, libc::NFT_LIMIT_PKT_BYTES as u32)
+            .word(sys::NFTNL_EXPR_LIMIT_FLAGS, libc::NFT_LIMIT_F_INV as u32),
         Expr::Verdict(verdict) => {
             let (code, chain) = verdict_parts(verdict);
             let object = Object::new(c"immediate")

@@ -2,31 +2,33 @@
 
 use nftnl::MsgType;
 
+use super::decode;
 use super::expr::Verdict;
 use super::map::{self, Map};
 use super::message::{Message, SetElement, Value};
 use super::table::{self, DscpChain, MarkBits};
-use super::{TABLE, decode};
 use crate::flow::{Family, Match, Way};
-use crate::ruleset::{Changes, Element, Part};
+use crate::ruleset::{Changes, Element, Limit, Part};
 
 /// A message and what errors call it.
 pub(super) type Step = (MsgType, Message, Part);
 
-/// The steps that make these changes, in the only order in which the kernel takes them.
+/// The steps that make these changes in one table, in the only order in which the kernel takes them.
 pub(super) fn steps(changes: &Changes, bits: MarkBits) -> Vec<Step> {
-    if changes.clear {
-        return clear();
-    }
     let mut steps = Vec::new();
     if changes.replace {
-        steps.push(structure(MsgType::Del, table()));
+        steps.extend(clear());
     }
     if changes.create {
         steps.extend(additions(table::create(bits)));
     }
     for dscp in &changes.add_dscps {
         steps.extend(additions(table::add_dscp(*dscp, bits)));
+    }
+    for limit in &changes.add_limits {
+        let messages = table::add_limit(limit).into_iter();
+        let part = Part::AddLimit(limit.session.clone());
+        steps.extend(messages.map(|message| (MsgType::Add, message, part.clone())));
     }
     // Removals first: what takes their place may overlap them.
     for (matches, session) in &changes.delete {
@@ -38,6 +40,7 @@ pub(super) fn steps(changes: &Changes, bits: MarkBits) -> Vec<Step> {
         };
         steps.push((MsgType::Del, message, Part::Delete(session.clone())));
     }
+    steps.extend(add_elements(&changes.update));
     steps.extend(add_elements(&changes.add));
     for (verb, devices) in [
         (MsgType::Add, &changes.add_devices),
@@ -56,26 +59,26 @@ pub(super) fn steps(changes: &Changes, bits: MarkBits) -> Vec<Step> {
         let message = table::delete_hook(hook);
         steps.push((MsgType::Del, message, Part::DeleteHook(hook.clone())));
     }
-    for hook in &changes.add_hooks {
+    for (hook, index) in &changes.add_hooks {
         // A chain that is refused takes its rules with it.
-        let messages = table::add_hook(hook, bits).into_iter();
+        let messages = table::add_hook(hook, *index, bits).into_iter();
         steps.extend(messages.map(|message| (MsgType::Add, message, Part::AddHook(hook.clone()))));
+    }
+    for limit in &changes.delete_limits {
+        let message = table::delete_limit(limit);
+        steps.push((MsgType::Del, message, Part::DeleteLimit(limit.clone())));
     }
     steps
 }
 
-/// Removes the table. It is added first, so that this succeeds whether or not it is there.
+/// Removes a table. It is added first, so that this succeeds whether or not it is there.
 pub(super) fn clear() -> Vec<Step> {
-    vec![
-        structure(MsgType::Add, table()),
-        structure(MsgType::Del, table()),
-    ]
-}
-
-fn table() -> Message {
-    Message::Table {
-        comment: String::new(),
-    }
+    [MsgType::Add, MsgType::Del]
+        .map(|verb| {
+            let comment = String::new();
+            structure(verb, Message::Table { comment })
+        })
+        .to_vec()
 }
 
 fn additions(messages: Vec<Message>) -> impl Iterator<Item = Step> {
@@ -131,7 +134,10 @@ fn set_element(map: Map, element: &Element) -> SetElement {
         let headers = counters.packets.saturating_mul(decode::ETHERNET_HEADER);
         counters.bytes = counters.bytes.saturating_add(headers);
     }
-    let chain = DscpChain::name(element.dscp);
+    let chain = match Limit::of(&element.session, element.matches.way, element.treatment) {
+        Some(limit) => limit.chain(),
+        None => DscpChain::name(element.treatment.dscp),
+    };
     let millis = u64::try_from(element.timeout.as_millis()).unwrap_or(u64::MAX);
     SetElement {
         value: Some(Value::Verdict(Verdict::Goto(chain))),
@@ -149,7 +155,7 @@ fn describe(verb: MsgType, message: &Message) -> String {
         MsgType::Del => "removing",
     };
     match message {
-        Message::Table { .. } => format!("{verb} table netdev {TABLE}"),
+        Message::Table { .. } => format!("{verb} the table"),
         Message::Set(set) => format!("{verb} set {}", set.name),
         Message::Chain { name, .. } => format!("{verb} chain {name}"),
         Message::Rule { chain, .. } => format!("{verb} a rule of chain {chain}"),

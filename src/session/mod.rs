@@ -12,7 +12,7 @@ use qod_wire::RejectCode;
 
 use crate::dscp::Dscp;
 use crate::excerpt::excerpt;
-use crate::flow::Match;
+use crate::flow::{Match, Way};
 pub use read::read;
 
 /// A session's id, shared by its elements.
@@ -27,8 +27,29 @@ pub struct Session {
     pub dscp: Dscp,
     /// When it ends, on the boot-time clock. None: when it is withdrawn.
     pub ends: Option<Duration>,
+    /// Rates above which its packets keep the mark and lose the queue.
+    pub ceilings: Ceilings,
     /// Everything that it matches; never empty, and no two of them overlap.
     pub matches: Vec<Match>,
+}
+
+/// Highest rates of a session in kbit/s (1 kbit = 1,000 bit); none: unbounded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ceilings {
+    /// From the device.
+    pub up: Option<u64>,
+    /// To the device.
+    pub down: Option<u64>,
+}
+
+impl Ceilings {
+    /// The rate of one way.
+    pub fn of(self, way: Way) -> Option<u64> {
+        match way {
+            Way::Up => self.up,
+            Way::Down => self.down,
+        }
+    }
 }
 
 /// Why a session is not installed.
@@ -61,8 +82,38 @@ impl fmt::Display for Rejection {
 pub struct Entry {
     /// The backend's id.
     pub id: SessionId,
-    /// The session, or why it cannot be installed whatever the kernel holds.
-    pub session: Result<Session, Rejection>,
+    /// How it stands, whatever the kernel holds.
+    pub standing: Standing,
+}
+
+/// What the agent can say of an entry before it asks the kernel.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Standing {
+    /// It can be installed.
+    Ready(Session),
+    /// It cannot.
+    Rejected(Rejection),
+    /// The device is being looked for. What is in force of the session stays meanwhile.
+    Probing,
+}
+
+impl Standing {
+    /// The session, if it can be installed.
+    pub fn ready(&self) -> Option<&Session> {
+        match self {
+            Self::Ready(session) => Some(session),
+            Self::Rejected(_) | Self::Probing => None,
+        }
+    }
+}
+
+impl From<Result<Session, Rejection>> for Standing {
+    fn from(result: Result<Session, Rejection>) -> Self {
+        match result {
+            Ok(session) => Self::Ready(session),
+            Err(rejection) => Self::Rejected(rejection),
+        }
+    }
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use qod_wire::{MAX_EXPIRES_IN_SECONDS, MAX_PORT_RANGES, MAX_SESSION_ELEMENTS, Re
 use serde_json::value::RawValue;
 
 use super::device::Device;
-use super::{Rejection, Session, SessionId};
+use super::{Ceilings, Rejection, Session, SessionId};
 use crate::dscp::Dscp;
 use crate::flow::{self, Family, Match, Peer, PortRange, Prefix, Way};
 
@@ -31,6 +31,10 @@ pub(super) fn parse(
         wire.application_server_ports.as_ref(),
     )?;
     refuse_unsupported(&wire)?;
+    let ceilings = Ceilings {
+        up: ceiling("maxUpstreamKbps", wire.max_upstream_kbps)?,
+        down: ceiling("maxDownstreamKbps", wire.max_downstream_kbps)?,
+    };
 
     let addresses = device.of_families_with(servers.as_deref())?;
     let mut matches = Vec::new();
@@ -61,6 +65,7 @@ pub(super) fn parse(
         id: id.clone(),
         dscp,
         ends,
+        ceilings,
         matches,
     })
 }
@@ -80,19 +85,20 @@ fn end(seconds: f64, read_at: Duration) -> Result<Duration, Rejection> {
     Ok(read_at + Duration::from_millis(u64::try_from(millis).unwrap_or(u64::MAX)))
 }
 
+fn ceiling(field: &str, kbps: Option<u64>) -> Result<Option<u64>, Rejection> {
+    match kbps {
+        Some(0) => Err(invalid(format!("{field} is zero"))),
+        kbps => Ok(kbps),
+    }
+}
+
 fn refuse_unsupported(wire: &qod_wire::Session) -> Result<(), Rejection> {
-    let field = if wire.required_interface.is_some() {
-        "requiredInterface"
-    } else if wire.max_upstream_kbps.is_some() {
-        "maxUpstreamKbps"
-    } else if wire.max_downstream_kbps.is_some() {
-        "maxDownstreamKbps"
-    } else {
+    if wire.required_interface.is_none() {
         return Ok(());
-    };
+    }
     Err(Rejection::new(
         RejectCode::Unsupported,
-        format!("this agent does not know {field} yet"),
+        "this agent does not know requiredInterface yet",
     ))
 }
 

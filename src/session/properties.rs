@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::read;
 use crate::arbitrary::{changed, damaged, json};
 use crate::backend::RawInstructions;
-use crate::session::Entry;
+use crate::session::{Entry, Standing};
 
 const READ_AT: Duration = Duration::from_secs(1000);
 /// Longest message of a rejection: an excerpt.
@@ -39,12 +39,15 @@ fn well_formed(entries: &[Entry], nameless: Option<&str>) -> Result<(), TestCase
     prop_assert!(nameless.is_none_or(|text| text.chars().count() < 2 * LONGEST_MESSAGE));
     for entry in entries {
         prop_assert!(qod_wire::is_session_id(&entry.id));
-        match &entry.session {
-            Ok(session) => {
+        match &entry.standing {
+            Standing::Probing => {}
+            Standing::Ready(session) => {
                 prop_assert!(!session.matches.is_empty() && session.matches.len() <= 64);
                 prop_assert!(session.ends.is_none_or(|end| end >= READ_AT));
             }
-            Err(rejection) => prop_assert!(rejection.message.chars().count() <= LONGEST_MESSAGE),
+            Standing::Rejected(rejection) => {
+                prop_assert!(rejection.message.chars().count() <= LONGEST_MESSAGE);
+            }
         }
     }
     Ok(())
@@ -53,7 +56,7 @@ fn well_formed(entries: &[Entry], nameless: Option<&str>) -> Result<(), TestCase
 /// What is read of a good session that stands alone.
 fn alone(id: &str) -> Entry {
     let (mut entries, _) = instructed(document(&[session(id)]).to_string().as_bytes()).unwrap();
-    assert!(entries[0].session.is_ok(), "{:?}", entries[0].session);
+    assert!(entries[0].standing.ready().is_some(), "{entries:?}");
     entries.remove(0)
 }
 

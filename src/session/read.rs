@@ -37,7 +37,8 @@ pub fn read(raw: &[Box<RawValue>], read_at: Duration) -> (Vec<Entry>, Option<Str
                 "the same sessionId stands above",
             ))
         };
-        entries.push(Entry { id, session });
+        let standing = session.into();
+        entries.push(Entry { id, standing });
     }
     let nameless = nameless.map(|(count, first)| match count {
         1 => first,

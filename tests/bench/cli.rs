@@ -18,10 +18,12 @@
 mod lab;
 
 mod bystander;
+mod change;
 mod commit;
 mod cost;
 mod ending;
 mod footprint;
+mod idle;
 mod lan;
 mod linear;
 mod order;
@@ -38,12 +40,14 @@ use std::env;
 const ALL: &[(&str, fn())] = &[
     ("order", order::measure),
     ("commit", commit::measure),
+    ("change", change::measure),
     ("bystander", bystander::measure),
     ("session-flow", session_flow::measure),
     ("round-trip", round_trip::measure),
     ("lan", lan::measure),
     ("ending", ending::measure),
     ("footprint", footprint::measure),
+    ("idle", idle::measure),
 ];
 
 fn main() {

@@ -1,10 +1,11 @@
 //! How long it takes until the kernel holds a list of sessions, in the agent's own code.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use nix::net::if_::if_nametoindex;
 use nix::sched::{CloneFlags, unshare};
 use qod_agent::nft::{MarkBits, Nft};
 use qod_agent::reconcile::{Wanted, reconcile};
@@ -104,15 +105,17 @@ fn entries(count: usize) -> Vec<Entry> {
 
 /// Makes the kernel hold exactly these, and asserts that all of them are in force.
 fn bring(nft: &mut Nft, entries: &[Entry]) -> Duration {
-    let hooks: BTreeSet<_> = [
-        Hook::Up("lan1".into()),
-        Hook::Down("lan1".into()),
-        Hook::Out("wan".into()),
+    let index = |device| if_nametoindex(device).unwrap();
+    let hooks: BTreeMap<_, _> = [
+        (Hook::Up("lan1".into()), index("lan1")),
+        (Hook::Down("lan1".into()), index("lan1")),
+        (Hook::Out("wan".into()), index("wan")),
     ]
     .into();
     let wanted = Wanted {
         entries,
         hooks: &hooks,
+        remembered: &BTreeMap::new(),
         max_sessions: entries.len(),
     };
     let start = Instant::now();

@@ -10,7 +10,7 @@ use serde_json::json;
 use super::lab::certificate::Certificates;
 use super::lab::folder::Folder;
 use super::lab::home::server_v4;
-use super::lab::{Agent, Home, Script, agent};
+use super::lab::{Agent, Home, Script, agent, proc};
 use super::row::{Row, note};
 use super::sessions;
 use super::site;
@@ -38,13 +38,13 @@ pub fn measure() {
     let apply = |count: usize| {
         let list = sessions::spread(count);
         let revision = script.serve(&json!({ "queues": "off", "sessions": list }));
-        let before = processor_time(pid);
+        let before = proc::processor_time(pid);
         script.wait_status("all sessions", Duration::from_secs(20), |status| {
             status["revision"] == revision
         });
         // What it does behind the report counts, too.
         thread::sleep(Duration::from_millis(300));
-        processor_time(pid) - before
+        proc::processor_time(pid) - before
     };
     apply(0);
     let idle = Memory::of(pid);
@@ -82,20 +82,9 @@ struct Memory {
 
 impl Memory {
     fn of(pid: u32) -> Self {
-        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-        let field = |name: &str| {
-            let line = status.lines().find_map(|line| line.strip_prefix(name));
-            let words = line.unwrap_or_else(|| panic!("no {name}"));
-            1024 * words
-                .split_whitespace()
-                .next()
-                .unwrap()
-                .parse::<u64>()
-                .unwrap()
-        };
         Self {
-            resident: field("VmRSS:"),
-            anonymous: field("RssAnon:"),
+            resident: proc::resident(pid),
+            anonymous: proc::anonymous(pid),
         }
     }
 
@@ -109,19 +98,4 @@ impl Memory {
         Row::new(what, format!("{:.1} MB", mega(self.resident)))
             .baseline(format!("{:.1} MB its own (RssAnon)", mega(self.anonymous)))
     }
-}
-
-/// Of all threads, in the kernel and outside.
-fn processor_time(pid: u32) -> Duration {
-    let threads = fs::read_dir(format!("/proc/{pid}/task")).unwrap();
-    let nanos = threads.map(|thread| {
-        let file = thread.unwrap().path().join("schedstat");
-        let text = fs::read_to_string(file).unwrap();
-        text.split_whitespace()
-            .next()
-            .unwrap()
-            .parse::<u64>()
-            .unwrap()
-    });
-    Duration::from_nanos(nanos.sum())
 }

@@ -36,10 +36,23 @@ impl Site {
 
     /// An agent that holds these instructions, all of their sessions in force.
     pub fn with_agent(home: Home, instructions: &Value) -> Self {
+        Self::with_config(home, instructions, quiet)
+    }
+
+    /// The same, with an agent that polls and reports as often as most do.
+    pub fn with_usual_times(instructions: &Value) -> Self {
+        Self::with_config(Home::without_modem(), instructions, |url| {
+            let mut config = quiet(url);
+            config["reportIntervalSeconds"] = 60.into();
+            config
+        })
+    }
+
+    fn with_config(home: Home, instructions: &Value, config: impl Fn(&str) -> Value) -> Self {
         let mut site = Self::bare(home);
         let at = SocketAddr::new(server_v4(19).into(), 8080);
         let script = Script::start(&site.home.internet, at);
-        let agent = Agent::start(&site.home.router, &quiet(&script.url()));
+        let agent = Agent::start(&site.home.router, &config(&script.url()));
         let revision = script.serve(instructions);
         let status = script.wait_status("all sessions", Duration::from_secs(20), |status| {
             status["revision"] == revision

@@ -39,6 +39,7 @@ pub struct Backend<'a> {
     admin_token: String,
     netns: &'a Netns,
     config: PathBuf,
+    level: &'static str,
     folder: Folder,
 }
 
@@ -46,13 +47,23 @@ impl<'a> Backend<'a> {
     /// Starts `qod-backend serve` with TLS, an own store, and `more` configuration keys; waits until it
     /// is ready.
     pub fn start(netns: &'a Netns, listen: SocketAddr, more: &Value) -> Self {
+        Self::logging(netns, listen, more, "info")
+    }
+
+    /// As [`Self::start`], and logs at this level.
+    pub fn logging(
+        netns: &'a Netns,
+        listen: SocketAddr,
+        more: &Value,
+        level: &'static str,
+    ) -> Self {
         let folder = Folder::new();
         let certificates = Certificates::new(&folder, &[&listen.ip().to_string()]);
         let admin_token_file = folder.write("admin-token", "lab-admin-token-0001");
         let mut config = json!({
             "listen": listen.to_string(),
             "database": format!("sqlite://{}", folder.path().join("store.db").display()),
-            "tls": { "cert": certificates.cert, "key": certificates.key },
+            "tls": { "cert": certificates.cert, "key": certificates.key, "clientCa": certificates.ca },
             "adminTokenFile": admin_token_file,
         });
         if let (Some(all), Some(more)) = (config.as_object_mut(), more.as_object()) {
@@ -61,13 +72,14 @@ impl<'a> Backend<'a> {
         let config = folder.write("config.json", config.to_string());
         let url = format!("https://{listen}");
         let mut backend = Self {
-            process: serve(netns, &folder, &config),
+            process: serve(netns, &folder, &config, level),
             client: Client::new(&url, Some(&certificates.ca)),
             certificates,
             url,
             admin_token: fs::read_to_string(admin_token_file).unwrap(),
             netns,
             config,
+            level,
             folder,
         };
         backend.wait_ready();
@@ -77,7 +89,7 @@ impl<'a> Backend<'a> {
     /// Ends it as a crash would and starts it again over the same store.
     pub fn restart(&mut self) {
         self.process.kill();
-        self.process = serve(self.netns, &self.folder, &self.config);
+        self.process = serve(self.netns, &self.folder, &self.config, self.level);
         self.wait_ready();
     }
 
@@ -140,12 +152,13 @@ impl<'a> Backend<'a> {
     }
 }
 
-fn serve(netns: &Netns, folder: &Folder, config: &Path) -> Process {
+fn serve(netns: &Netns, folder: &Folder, config: &Path, level: &str) -> Process {
     Process::start(
         netns
             .command(binary())
             .args(["serve", "--config"])
             .arg(config)
+            .env("RUST_LOG", env::var_os("RUST_LOG").unwrap_or(level.into()))
             .current_dir(folder.path()),
         &folder.path().join("backend.log"),
     )

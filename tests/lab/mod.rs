@@ -36,10 +36,14 @@ pub mod kernel;
 pub mod netns;
 pub mod observer;
 pub mod packet;
+pub mod proc;
 pub mod process;
 pub mod prompt;
 pub mod script;
+
 pub mod send;
+pub mod site;
+pub mod stream;
 pub mod wait;
 
 pub use agent::Agent;
@@ -50,3 +54,4 @@ pub use netns::Netns;
 pub use observer::{Exchange, Observer};
 pub use packet::Packet;
 pub use script::Script;
+pub use stream::Stream;

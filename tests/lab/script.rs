@@ -264,6 +264,23 @@ impl Script {
         self.shared.lock().calls.clone()
     }
 
+    /// When the first report of that revision arrived.
+    pub fn reported_at(&self, revision: u64) -> Option<Instant> {
+        let state = self.shared.lock();
+        let mut reports = state.calls.iter().filter(|call| call.method == "PUT");
+        let report = reports.find(|call| {
+            let status: Option<Value> = serde_json::from_slice(&call.body).ok();
+            status.is_some_and(|status| status["revision"] == revision)
+        });
+        report.map(|call| call.at)
+    }
+
+    /// Forgets all calls but the newest hundred: a test that runs for long needs no more.
+    pub fn forget_calls(&self) {
+        let calls = &mut self.shared.lock().calls;
+        calls.drain(..calls.len().saturating_sub(100));
+    }
+
     /// Every report so far that is JSON.
     pub fn statuses(&self) -> Vec<Value> {
         statuses(&self.shared.lock().calls)

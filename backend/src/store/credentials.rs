@@ -46,7 +46,7 @@ impl Store {
                 .or_doing(doing)?;
         }
         insert(&mut transaction, agent, hash, 1).await?;
-        transaction.commit().await.or_doing(doing)?;
+        self.commit_for_good(transaction, doing).await?;
         Ok(true)
     }
 
@@ -142,7 +142,7 @@ impl Store {
             }
         }
         issue(&mut transaction, agent, shown, hash, now_ms).await?;
-        transaction.commit().await.or_doing(doing)?;
+        self.commit_for_good(transaction, doing).await?;
         Ok(true)
     }
 
@@ -172,7 +172,7 @@ impl Store {
         .execute(&mut *transaction)
         .await
         .or_doing(doing)?;
-        transaction.commit().await.or_doing(doing)?;
+        self.commit_for_good(transaction, doing).await?;
         Ok(true)
     }
 
@@ -238,7 +238,7 @@ impl Store {
         .execute(&mut *transaction)
         .await
         .or_doing(doing)?;
-        transaction.commit().await.or_doing(doing)?;
+        self.commit_for_good(transaction, doing).await?;
         Ok(Some(agent))
     }
 }

@@ -185,6 +185,23 @@ impl Store {
             .collect()
     }
 
+    /// Commits so that not even a power cut takes it back: somebody else will rely on it and ask nobody any more.
+    async fn commit_for_good(
+        &self,
+        transaction: Transaction<'_, Any>,
+        doing: &'static str,
+    ) -> Result<(), StoreError> {
+        transaction.commit().await.or_doing(doing)?;
+        if self.sqlite {
+            // Writes the log into the file and syncs both.
+            let fold = sqlx::query("PRAGMA wal_checkpoint(FULL)");
+            if let Err(error) = fold.execute(&self.write).await {
+                tracing::warn!(%error, doing, "a power cut now would take back what was written");
+            }
+        }
+        Ok(())
+    }
+
     /// Whether the store answers.
     pub async fn ping(&self) -> Result<(), StoreError> {
         sqlx::query("SELECT version FROM schema_version")
@@ -232,7 +249,8 @@ pub fn sqlite_file(url: &str) -> &Path {
 /// WAL: readers and the writer do not block each other. `synchronous=NORMAL`: a commit is in the operating
 /// system's hands when it is answered, so it survives the end of the process by any signal; a power cut may take
 /// the last commits but never the database's consistency, and revisions do not repeat (see [`lock_home`]). FULL
-/// would add an fsync to every session. The busy timeout concerns other processes over the same file only.
+/// would add an fsync to every session; what must not be lost is synced by itself (`Store::commit_for_good`). The
+/// busy timeout concerns other processes over the same file only.
 const SQLITE_SETTINGS: &str = "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; \
      PRAGMA busy_timeout = 5000; PRAGMA foreign_keys = ON;";
 

@@ -29,11 +29,26 @@ impl MarkBits {
         (0x40 | u32::from(dscp.value())) << self.shift
     }
 
+    /// The mark of a packet that has the code point and no queue of its own.
+    pub(super) fn without_queue(self, dscp: Dscp) -> u32 {
+        u32::from(dscp.value()) << self.shift
+    }
+
+    /// The start of a rule for packets that the agent gave a code point. (One that has the code point 0
+    /// and no queue is not told from others.)
+    pub(super) fn has_dscp(self) -> Vec<Expr> {
+        self.has_bits(self.mask())
+    }
+
     /// The start of a rule for packets that the agent marked.
     pub(super) fn is_marked(self) -> Vec<Expr> {
+        self.has_bits(self.set())
+    }
+
+    fn has_bits(self, bits: u32) -> Vec<Expr> {
         vec![
             Expr::Meta(Meta::Mark, Register::FIRST),
-            Expr::word_bits(Register::FIRST, self.set(), 0),
+            Expr::word_bits(Register::FIRST, bits, 0),
             Expr::NotEqual(Register::FIRST, 0u32.to_ne_bytes().to_vec()),
         ]
     }

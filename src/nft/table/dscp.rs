@@ -1,11 +1,11 @@
-//! The chain of a code point.
+//! The chains of a code point.
 
 use super::super::expr::{Expr, Field, Meta, Register, Verdict};
 use super::super::message::{Message, SetElement, Value};
 use super::{Chain, ETHERTYPE_IPV4, ETHERTYPE_IPV6, MarkBits, sets};
 use crate::dscp::Dscp;
 
-/// The chain that writes a code point.
+/// The chain that writes a code point, and gives the packet its queue.
 pub(in crate::nft) struct DscpChain;
 
 impl DscpChain {
@@ -15,6 +15,11 @@ impl DscpChain {
         format!("{}{}", Self::PREFIX, dscp.value())
     }
 
+    /// The chain that writes the code point alone, for what exceeds a session's rate.
+    pub(in crate::nft) fn without_queue(dscp: Dscp) -> String {
+        format!("above{}", dscp.value())
+    }
+
     /// The code point whose chain has this name.
     pub(in crate::nft) fn dscp(name: &str) -> Option<Dscp> {
         let dscp = Dscp::new(name.strip_prefix(Self::PREFIX)?.parse().ok()?)?;
@@ -22,28 +27,41 @@ impl DscpChain {
     }
 }
 
-/// The chain of a code point, and its way from the mark.
+/// The chains of a code point, and the ways to them from the mark.
 pub(in crate::nft) fn add_dscp(dscp: Dscp, bits: MarkBits) -> Vec<Message> {
-    let chain = Chain {
-        name: DscpChain::name(dscp),
-        rules: dscp_rules(dscp, bits),
-    };
-    let from_mark = SetElement {
-        key: bits.of(dscp).to_ne_bytes().to_vec(),
-        value: Some(Value::Verdict(Verdict::Goto(chain.name.clone()))),
-        ..SetElement::default()
-    };
-    let mut messages = vec![chain.message()];
-    messages.extend(chain.rules());
+    let ways = dscp_chains(dscp, bits)
+        .into_iter()
+        // Without any bit it is no mark: every packet has it.
+        .filter(|(mark, _)| *mark != 0)
+        .map(|(mark, chain)| SetElement {
+            key: mark.to_ne_bytes().to_vec(),
+            value: Some(Value::Verdict(Verdict::Goto(chain.name))),
+            ..SetElement::default()
+        });
+    let mut messages = Vec::new();
+    for (_, chain) in dscp_chains(dscp, bits) {
+        messages.push(chain.message());
+        messages.extend(chain.rules());
+    }
     messages.push(Message::Elements {
         set: sets::CHAINS,
-        elements: vec![from_mark],
+        elements: ways.collect(),
     });
     messages
 }
 
+/// Both chains of a code point, each with the mark that it leaves.
+pub(super) fn dscp_chains(dscp: Dscp, bits: MarkBits) -> [(u32, Chain); 2] {
+    let queued = (bits.of(dscp), DscpChain::name(dscp));
+    let above = (bits.without_queue(dscp), DscpChain::without_queue(dscp));
+    [queued, above].map(|(mark, name)| {
+        let rules = dscp_rules(dscp, mark, bits);
+        (mark, Chain { name, rules })
+    })
+}
+
 /// Writes the six bits, keeps the two of ECN, and leaves the mark; foreign bits of the mark stay.
-fn dscp_rules(dscp: Dscp, bits: MarkBits) -> Vec<Vec<Expr>> {
+fn dscp_rules(dscp: Dscp, mark: u32, bits: MarkBits) -> Vec<Vec<Expr>> {
     let value = u16::from(dscp.value());
     let write = |ethertype: u16, mask: u16, bits: u16, checksum_offset| {
         // The first 16 bits of either header, since the IPv4 checksum counts in such words.
@@ -71,7 +89,7 @@ fn dscp_rules(dscp: Dscp, bits: MarkBits) -> Vec<Vec<Expr>> {
         write(ETHERTYPE_IPV6, 0xf03f, value << 6, None),
         vec![
             Expr::Meta(Meta::Mark, Register::FIRST),
-            Expr::word_bits(Register::FIRST, !bits.mask(), bits.of(dscp)),
+            Expr::word_bits(Register::FIRST, !bits.mask(), mark),
             Expr::SetMeta(Meta::Mark, Register::FIRST),
         ],
     ]

@@ -93,7 +93,7 @@ fn keep_name(family: Family) -> String {
 pub(super) fn keep(family: Family, bits: MarkBits) -> Chain {
     /// Behind the longest key: two IPv6 addresses and the identification.
     const VALUE: Register = Register::word(9);
-    let mut rule = bits.is_marked();
+    let mut rule = bits.has_dscp();
     rule.extend(load_key(family));
     rule.push(Expr::Meta(Meta::Mark, VALUE));
     rule.push(Expr::AddTo {

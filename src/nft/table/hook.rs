@@ -32,47 +32,48 @@ pub(in crate::nft) fn hook_of(name: &str) -> Option<Hook> {
     }
 }
 
-/// A base chain with its rules.
-pub(in crate::nft) fn add_hook(hook: &Hook, bits: MarkBits) -> Vec<Message> {
+/// The index of the device that a base chain was hung on, as its comment says it. The kernel itself tells
+/// only the device's name, which another one may have by now.
+pub(in crate::nft) fn index_of(comment: &str) -> Option<u32> {
+    comment.strip_prefix(INDEX)?.parse().ok()
+}
+
+const INDEX: &str = "ifindex ";
+
+/// A base chain with its rules, at the device with this index.
+pub(in crate::nft) fn add_hook(hook: &Hook, index: u32, bits: MarkBits) -> Vec<Message> {
     let (egress, priority) = match hook {
         Hook::Up(_) => (false, INGRESS_PRIORITY),
         Hook::Down(_) | Hook::Out(_) => (true, EGRESS_PRIORITY),
     };
-    let rules = match hook {
-        Hook::Up(_) => Family::ALL
-            .map(|family| {
-                Lookup {
-                    family,
-                    way: Way::Up,
-                }
-                .entry()
-            })
-            .to_vec(),
-        Hook::Down(_) => Family::ALL
-            .map(|family| {
-                Lookup {
-                    family,
-                    way: Way::Down,
-                }
-                .entry()
-            })
-            .to_vec(),
-        Hook::Out(_) => vec![enqueue(bits)],
-    };
-    let chain = Chain {
-        name: hook_name(hook),
-        rules,
-    };
+    let chain = hook_chain(hook, bits);
     let device = hook.device().to_owned();
     let base = Message::Chain {
         name: chain.name.clone(),
         hook: Some(BaseChain {
             device,
+            comment: format!("{INDEX}{index}"),
             egress,
             priority,
         }),
     };
     std::iter::once(base).chain(chain.rules()).collect()
+}
+
+pub(super) fn hook_chain(hook: &Hook, bits: MarkBits) -> Chain {
+    let entries = |way| {
+        Family::ALL
+            .map(|family| Lookup { family, way }.entry())
+            .to_vec()
+    };
+    Chain {
+        name: hook_name(hook),
+        rules: match hook {
+            Hook::Up(_) => entries(Way::Up),
+            Hook::Down(_) => entries(Way::Down),
+            Hook::Out(_) => vec![enqueue(bits)],
+        },
+    }
 }
 
 /// The message that removes a base chain; the kernel removes its rules with it.
@@ -113,5 +114,7 @@ mod tests {
             assert_eq!(hook_of(&hook_name(&hook)), Some(hook));
         }
         assert_eq!(hook_of("lookup4_up"), None);
+        assert_eq!(index_of("ifindex 7"), Some(7));
+        assert_eq!(index_of("ifindex "), None);
     }
 }

@@ -11,20 +11,24 @@ mod bits;
 mod dscp;
 mod fragment;
 mod hook;
+mod limit;
 mod lookup;
 mod sets;
+mod shape;
 
 use super::expr::Expr;
 use super::message::Message;
 use crate::flow::{Family, Way};
 pub use bits::MarkBits;
 pub(super) use dscp::{DscpChain, add_dscp};
-pub(super) use hook::{add_hook, delete_hook, hook_of};
+pub(super) use hook::{add_hook, delete_hook, hook_of, index_of};
+pub(super) use limit::{add_limit, delete_limit, limit_of};
 use lookup::Lookup;
+pub(super) use shape::Shape;
 
 /// The layout that this version makes with these bits, as the table's comment says it.
 pub(super) fn layout(bits: MarkBits) -> String {
-    format!("qod-agent layout 1, fwmask {:#010x}", bits.mask())
+    format!("qod-agent layout 2, fwmask {:#010x}", bits.mask())
 }
 
 const ETHERTYPE_IPV4: u16 = 0x0800;
@@ -36,20 +40,22 @@ pub(super) fn create(bits: MarkBits) -> Vec<Message> {
         comment: layout(bits),
     }];
     messages.extend(sets::create(bits));
-
-    let chains: Vec<_> = Family::ALL
-        .into_iter()
-        .flat_map(|family| {
-            let ways = Way::ALL
-                .into_iter()
-                .flat_map(move |way| Lookup { family, way }.chains(bits));
-            ways.chain([fragment::keep(family, bits)])
-        })
-        .collect();
+    let chains = chains(bits);
     // A rule may name only chains that are there.
     messages.extend(chains.iter().map(|chain| chain.message()));
     messages.extend(chains.into_iter().flat_map(Chain::rules));
     messages
+}
+
+/// The chains that are always there.
+fn chains(bits: MarkBits) -> Vec<Chain> {
+    let of_family = |family| {
+        let ways = Way::ALL
+            .into_iter()
+            .flat_map(move |way| Lookup { family, way }.chains(bits));
+        ways.chain([fragment::keep(family, bits)])
+    };
+    Family::ALL.into_iter().flat_map(of_family).collect()
 }
 
 /// A chain and its rules.
