@@ -38,6 +38,7 @@ fn random() -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn waits_grow_to_the_ceiling_and_start_again() {
@@ -54,5 +55,26 @@ mod tests {
         let mut backoff = Backoff { failures: 9 };
         backoff.reset();
         assert!(backoff.next(most) <= Duration::from_secs(1));
+    }
+
+    proptest! {
+        #[test]
+        fn a_wait_is_never_none_and_never_longer_than_asked(failures: u32, most in 1_u64..100_000) {
+            let most = Duration::from_millis(most);
+            let wait = Backoff { failures }.next(most);
+            prop_assert!(wait >= Duration::from_millis(1) && wait <= most.max(FIRST));
+            prop_assert!(wait <= most, "{:?}", wait);
+        }
+    }
+
+    #[test]
+    fn routers_do_not_come_back_together() {
+        // Evenly spread: each quarter of a second has a fair share of a thousand routers.
+        let waits: Vec<_> = (0..1000).map(|_| Backoff::default().next(FIRST)).collect();
+        for quarter in 0..4_u128 {
+            let within = |wait: &&Duration| (wait.as_millis() - 1) / 250 == quarter;
+            let count = waits.iter().filter(within).count();
+            assert!((150..=350).contains(&count), "{count} in quarter {quarter}");
+        }
     }
 }

@@ -41,8 +41,11 @@
 //! | [`check`] | `qod-agent check`: what this router can do, and what is in the way |
 //! | [`reset`] | `qod-agent reset`: everything of the agent's goes |
 //! | [`clock`] | the boot-time clock |
+//! | [`excerpt`] | words of somebody else's, cut to a line |
 
 pub mod agent;
+#[cfg(test)]
+mod arbitrary;
 pub mod backend;
 pub mod backoff;
 pub mod check;
@@ -51,6 +54,7 @@ pub mod config;
 pub mod confine;
 pub mod dscp;
 pub mod enrol;
+pub mod excerpt;
 pub mod flow;
 pub mod link;
 pub mod lock;

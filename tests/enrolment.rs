@@ -339,7 +339,7 @@ fn what_cannot_be_done_is_said_and_changes_nothing() {
         (
             "url",
             json!("https://198.51.100.20:1"),
-            "reaching the backend: ",
+            "reaching 198.51.100.20:1: ",
         ),
     ] {
         files.config["backend"] = section.clone();

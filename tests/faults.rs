@@ -357,3 +357,16 @@ fn the_token_is_in_no_log_however_much_is_logged() {
     // A dump of a request breaks it into pieces of sixteen bytes.
     assert!(!log.contains("agent-token") && !log.contains("t-token") && !log.contains("Bearer"));
 }
+
+#[test]
+fn a_wan_device_that_is_not_there_is_a_warning_and_no_end_of_marks() {
+    let home = Home::without_modem();
+    let script = Script::start(&home.internet, script_address());
+    let mut config = agent::config(&script.url());
+    config["wan"] = json!("wan9");
+    let _agent = Agent::start(&home.router, &config);
+    let revision = script.serve_sessions(&[session()]);
+    let status = script.wait_revision(revision);
+    assert!(has_warning(&status, "NO_WAN"), "{status}");
+    assert_eq!(dscp(&home), (EF, EF));
+}

@@ -13,8 +13,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use lab::home::{Device, server_v4, server_v6};
-use lab::{Agent, Exchange, Home, Observer, Script, agent, wait};
+use lab::home::{Device, PHONE_V4, server_v4, server_v6};
+use lab::{Agent, Capture, Exchange, Home, Observer, Script, agent, send, wait};
 use serde_json::{Value, json};
 
 const EF: u8 = 46;
@@ -141,6 +141,39 @@ fn a_ping_never_matches_a_session_with_ports() {
         let exchange = Exchange::new(5010, server, 33001);
         assert_eq!(phone.ping(&exchange).dscp(), NONE);
         assert_eq!(phone.udp(&exchange).dscp(), BOTH);
+    }
+}
+
+#[test]
+fn ports_are_those_of_five_protocols() {
+    let marking = Marking::start();
+    marking.apply_active(&[with(
+        session("ports", 5),
+        json!({ "devicePorts": { "ports": [5010] }, "applicationServerPorts": { "ports": [33001] } }),
+    )]);
+    let internet = Capture::start(&marking.home.internet, "eth0");
+    let mut payload = [0; 40];
+    payload[..2].copy_from_slice(&5010_u16.to_be_bytes());
+    payload[2..4].copy_from_slice(&33001_u16.to_be_bytes());
+    // TCP, UDP, DCCP, SCTP, UDP-Lite; GRE, ESP, AH, OSPF, none (RFC 3692).
+    for (protocol, expected) in [
+        (6, EF),
+        (17, EF),
+        (33, EF),
+        (132, EF),
+        (136, EF),
+        (47, 0),
+        (50, 0),
+        (51, 0),
+        (89, 0),
+        (253, 0),
+    ] {
+        let phone = &marking.home.phone;
+        phone.run(|| send::raw_v4(PHONE_V4, server_v4(5), protocol, &payload));
+        let seen = internet.expect(&format!("protocol {protocol}"), |packet| {
+            packet.protocol == protocol && packet.destination == IpAddr::from(server_v4(5))
+        });
+        assert_eq!(seen.dscp, expected, "{seen}");
     }
 }
 

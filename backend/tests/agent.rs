@@ -7,6 +7,8 @@
 
 mod common;
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use common::{Client, Running, SCOPES, home_h, session, session_with};
@@ -153,6 +155,100 @@ fn a_held_poll_is_answered_by_a_change_and_by_nothing_else() {
             .delete(&format!("{SESSIONS}/{id}"), &home.consumer);
         assert_eq!(poll.join().unwrap().body["sessions"], json!([]));
     });
+}
+
+#[test]
+fn a_tag_that_is_not_the_current_one_is_answered_at_once() {
+    let home = started();
+    home.create(&json!({}));
+    let revision = home.client.poll("a", &home.agent, None, 0).body["revision"]
+        .as_u64()
+        .unwrap();
+    // Older, newer (a restored database is behind), and none of this backend's.
+    let others = [
+        format!("\"{}\"", revision - 1),
+        format!("\"{}\"", revision + 1),
+        format!("\"{}\"", u64::MAX),
+        "\"of another\"".to_owned(),
+        revision.to_string(),
+    ];
+    for tag in others {
+        let began = Instant::now();
+        let answer = home.client.poll("a", &home.agent, Some(&tag), 30);
+        assert_eq!(answer.status, 200, "{tag}");
+        assert_eq!(answer.body["revision"], revision);
+        assert!(
+            began.elapsed() < Duration::from_secs(5),
+            "{tag}: {:?}",
+            began.elapsed()
+        );
+    }
+    // No tag, whatever is preferred.
+    let began = Instant::now();
+    assert_eq!(home.client.poll("a", &home.agent, None, 30).status, 200);
+    assert!(began.elapsed() < Duration::from_secs(5));
+    let current = format!("\"{revision}\"");
+    assert_eq!(
+        home.client.poll("a", &home.agent, Some(&current), 0).status,
+        304
+    );
+}
+
+#[test]
+fn a_revision_names_one_set_of_sessions() {
+    const COUNT: u16 = 12;
+    let home = started();
+    let ended = AtomicBool::new(false);
+    let sets = std::thread::scope(|scope| {
+        // It reads while the home changes under it, as fast as it can.
+        let reader = scope.spawn(|| {
+            let mut sets: BTreeMap<u64, BTreeSet<String>> = BTreeMap::new();
+            while !ended.load(Ordering::Relaxed) {
+                let body = home.client.poll("a", &home.agent, None, 0).body;
+                let ids = body["sessions"].as_array().unwrap().iter();
+                let ids = ids.map(|session| session["sessionId"].as_str().unwrap().to_owned());
+                let ids: BTreeSet<_> = ids.collect();
+                let before = sets.insert(body["revision"].as_u64().unwrap(), ids.clone());
+                assert!(
+                    before.is_none_or(|before| before == ids),
+                    "one revision, two sets"
+                );
+            }
+            sets
+        });
+        let mut created = Vec::new();
+        for port in 1..=COUNT {
+            let id = home.create(&json!({"devicePorts": {"ports": [port]}}));
+            // The answer to the order came after the change: whoever polls now has it.
+            let body = home.client.poll("a", &home.agent, None, 0).body;
+            let sessions = body["sessions"].as_array().unwrap();
+            assert!(sessions.iter().any(|session| session["sessionId"] == *id));
+            created.push(id);
+        }
+        for id in created {
+            home.client
+                .delete(&format!("{SESSIONS}/{id}"), &home.consumer);
+        }
+        ended.store(true, Ordering::Relaxed);
+        reader.join().unwrap()
+    });
+    assert!(sets.len() > 2, "it saw the home change: {sets:?}");
+}
+
+#[test]
+fn what_a_report_has_that_nobody_knows_is_ignored() {
+    let home = started();
+    let id = home.create(&json!({}));
+    let revision = home.client.poll("a", &home.agent, None, 0).body["revision"].clone();
+    let status = json!({"agentId": "a", "bootId": "x", "sequence": 1, "version": "0", "uptime": 1, "kernel": "6",
+        "revision": revision, "later": {"deep": [1]}, "placement": "elsewhere",
+        "sessions": [{"sessionId": id, "state": "ACTIVE", "later": true}],
+        "warnings": [{"code": "FULL_MOON", "message": "", "later": 1}]});
+    let answer = home
+        .client
+        .json("PUT", "/agent/v1/agents/a/status", &home.agent, &status);
+    assert_eq!(answer.status, 204, "{}", answer.body);
+    assert_eq!(home.qos(&id), pair("AVAILABLE", ""));
 }
 
 #[test]

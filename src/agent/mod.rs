@@ -256,6 +256,9 @@ impl Agent {
                 self.next = None;
                 self.decommissioned = Some(Removal::Pending);
                 self.pending.ruleset = true;
+                let what =
+                    "the backend says that this agent is decommissioned; it is asked every hour";
+                self.troubles.poll = Some(Warning::new("DECOMMISSIONED", what));
             }
         }
     }

@@ -5,7 +5,6 @@ use std::path::Path;
 use qod_wire::{Enrolled, RotatedToken};
 use serde::de::DeserializeOwned;
 
-use super::failure::{failure, unreachable};
 use super::{Client, Failure, TRANSFER, credentials};
 use crate::config::{Config, Error};
 
@@ -44,12 +43,16 @@ impl Client {
 
     fn ask<T: DeserializeOwned>(&self, url: &str) -> Result<T, Failure> {
         let request = self.prepared(self.http.post(url), TRANSFER);
-        let mut answer = request.send_empty().map_err(unreachable)?;
+        let mut answer = request
+            .send_empty()
+            .map_err(|error| Failure::of_call(&error, &self.host))?;
         if answer.status() != 200 {
-            return Err(failure(answer.status(), answer.headers()));
+            return Err(Failure::of_answer(answer.status(), answer.headers()));
         }
         let body = answer.body_mut().with_config().limit(LONGEST_ANSWER);
-        let body = body.read_to_vec().map_err(unreachable)?;
+        let body = body
+            .read_to_vec()
+            .map_err(|error| Failure::of_call(&error, &self.host))?;
         // What the parser says may quote the token.
         serde_json::from_slice(&body).map_err(|_| useless())
     }

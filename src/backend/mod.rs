@@ -3,6 +3,7 @@
 mod credentials;
 mod enrol;
 mod failure;
+mod retry_after;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +11,8 @@ use std::time::Duration;
 use qod_wire::{Instructions, MAX_INSTRUCTIONS_BYTES, Status};
 use serde_json::value::RawValue;
 use ureq::RequestBuilder;
-use ureq::http::StatusCode;
+use ureq::http::header::{CONTENT_ENCODING, ETAG};
+use ureq::http::{HeaderValue, StatusCode};
 use ureq::tls::TlsConfig;
 
 pub(crate) use credentials::{SYSTEM_AUTHORITIES, trusted};
@@ -18,7 +20,6 @@ pub use failure::Failure;
 
 use crate::clock;
 use crate::config::{Config, Error};
-use failure::{failure, is_transient, unreachable};
 
 const CONNECT: Duration = Duration::from_secs(10);
 /// For a body, and for an answer beyond the time that the backend was asked to hold it.
@@ -35,8 +36,8 @@ pub enum Poll {
     Changed {
         /// The state.
         instructions: RawInstructions,
-        /// By which the next poll says what it has.
-        tag: String,
+        /// By which the next poll says what it has: exactly what the backend sent as `ETag`.
+        tag: HeaderValue,
         /// Boot time at which the answer was read.
         read_at: Duration,
     },
@@ -50,6 +51,8 @@ pub struct Client {
     /// Of the API, and of this agent in it.
     api: String,
     url: String,
+    /// With its port, for messages.
+    host: String,
     authorization: Option<String>,
 }
 
@@ -90,10 +93,12 @@ impl Client {
             .build()
             .new_agent();
         let api = format!("{}/agent/v1", backend.url);
+        let host = backend.url.split('/').nth(2).unwrap_or_default();
         Ok(Self {
             http,
             url: format!("{api}/agents/{}", config.agent_id),
             api,
+            host: host.to_owned(),
             authorization: token.map(|token| format!("Bearer {token}")),
         })
     }
@@ -102,24 +107,29 @@ impl Client {
     ///
     /// # Errors
     /// See [`Failure`].
-    pub fn poll(&self, tag: Option<&str>, wait: Duration) -> Result<Poll, Failure> {
+    pub fn poll(&self, tag: Option<&HeaderValue>, wait: Duration) -> Result<Poll, Failure> {
         let request = self.http.get(format!("{}/instructions", self.url));
         let mut request = self.prepared(request, wait + TRANSFER);
         if let Some(tag) = tag {
             request = request.header("If-None-Match", tag);
             request = request.header("Prefer", format!("wait={}", wait.as_secs()));
         }
-        let mut answer = request.call().map_err(unreachable)?;
+        let mut answer = request
+            .call()
+            .map_err(|error| Failure::of_call(&error, &self.host))?;
         match answer.status() {
             StatusCode::OK => {}
             StatusCode::NOT_MODIFIED if tag.is_some() => return Ok(Poll::Unchanged),
-            status => return Err(failure(status, answer.headers())),
+            status => return Err(Failure::of_answer(status, answer.headers())),
         }
-        let tag = answer
-            .headers()
-            .get("ETag")
-            .and_then(|tag| tag.to_str().ok())
-            .map(str::to_owned);
+        if let Some(encoding) = answer.headers().get(CONTENT_ENCODING)
+            && encoding != "identity"
+        {
+            return Err(Failure::bad(format!(
+                "they are encoded as {encoding:?}, which was not asked for"
+            )));
+        }
+        let tag = answer.headers().get(ETAG).cloned();
         let body = answer
             .body_mut()
             .with_config()
@@ -127,18 +137,23 @@ impl Client {
             .read_to_vec();
         let body = body.map_err(|error| match error {
             ureq::Error::BodyExceedsLimit(limit) => {
-                Failure::BadInstructions(format!("they are longer than {limit} bytes"))
+                Failure::bad(format!("they are longer than {limit} bytes"))
             }
-            error => unreachable(error),
+            error => Failure::of_call(&error, &self.host),
         })?;
         let read_at = clock::now();
-        let instructions: RawInstructions = serde_json::from_slice(&body)
-            .map_err(|error| Failure::BadInstructions(error.to_string()))?;
-        let tag = tag.unwrap_or_else(|| format!("\"{}\"", instructions.revision));
-        if tag.len() > LONGEST_TAG {
-            let what = format!("their ETag is longer than {LONGEST_TAG} bytes");
-            return Err(Failure::BadInstructions(what));
-        }
+        let instructions: RawInstructions = serde_json::from_slice(&body).map_err(Failure::bad)?;
+        let tag = match tag {
+            Some(tag) if tag.len() > LONGEST_TAG => {
+                return Err(Failure::bad(format!(
+                    "their ETag is longer than {LONGEST_TAG} bytes"
+                )));
+            }
+            Some(tag) if !tag.is_empty() => tag,
+            // The tag is the revision, whether the backend says so or not.
+            _ => HeaderValue::from_str(&format!("\"{}\"", instructions.revision))
+                .map_err(Failure::bad)?,
+        };
         Ok(Poll::Changed {
             instructions,
             tag,
@@ -159,17 +174,12 @@ impl Client {
         let request = self
             .prepared(request, TRANSFER)
             .header("Content-Type", "application/json");
-        let answer = request.send(&body).map_err(unreachable)?;
+        let answer = request
+            .send(&body)
+            .map_err(|error| Failure::of_call(&error, &self.host))?;
         match answer.status() {
             status if status.is_success() => Ok(()),
-            status => Err(match failure(status, answer.headers()) {
-                Failure::Unreachable { .. }
-                    if status.is_client_error() && !is_transient(status) =>
-                {
-                    Failure::ReportRefused(status)
-                }
-                failure => failure,
-            }),
+            status => Err(Failure::of_report(status, answer.headers())),
         }
     }
 

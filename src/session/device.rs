@@ -74,7 +74,8 @@ impl<'a> Device<'a> {
 }
 
 fn is_mac(text: &str) -> bool {
-    let octets: Vec<_> = text.split(':').collect();
+    // Bounded before it is taken apart.
+    let octets: Vec<_> = text.split(':').take(7).collect();
     octets.len() == 6
         && octets
             .iter()

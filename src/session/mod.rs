@@ -11,6 +11,7 @@ use std::time::Duration;
 use qod_wire::RejectCode;
 
 use crate::dscp::Dscp;
+use crate::excerpt::excerpt;
 use crate::flow::{Match, Way};
 pub use read::read;
 
@@ -64,7 +65,8 @@ impl Rejection {
     pub(crate) fn new(code: RejectCode, message: impl Into<String>) -> Self {
         Self {
             code,
-            message: message.into(),
+            // It may quote what was sent.
+            message: excerpt(&message.into()),
         }
     }
 }
@@ -114,5 +116,7 @@ impl From<Result<Session, Rejection>> for Standing {
     }
 }
 
+#[cfg(test)]
+mod properties;
 #[cfg(test)]
 mod tests;

@@ -9,6 +9,7 @@ use serde_json::value::RawValue;
 
 use super::parse::parse;
 use super::{Entry, Rejection, SessionId};
+use crate::excerpt::excerpt;
 
 /// Reads the sessions, each for itself.
 ///
@@ -58,6 +59,6 @@ fn read_id(raw: &RawValue) -> Result<SessionId, String> {
             let start: String = id.session_id.chars().take(80).collect();
             Err(format!("has an illegal sessionId, {start:?}"))
         }
-        Err(error) => Err(format!("has no usable sessionId: {error}")),
+        Err(error) => Err(excerpt(&format!("has no usable sessionId: {error}"))),
     }
 }

@@ -257,6 +257,7 @@ fn same(a: &[u8], b: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     fn answer(head: &str, token: Option<&str>) -> &'static str {
         match decide(head.as_bytes(), token) {
@@ -303,5 +304,21 @@ mod tests {
             answer("GET /v1/status HTTP/1.1\r\n\r\n", Some("s3cret")),
             "401"
         );
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_decided_on(head in prop::collection::vec(any::<u8>(), 0..600)) {
+            prop_assert!(!matches!(decide(&head, Some("s3cret")), Decision::Answer));
+            decide(&head, None);
+        }
+
+        #[test]
+        fn only_the_token_opens(line in "[ -~]{0,40}", presented in "[ -~]{0,8}") {
+            let head = format!("GET /v1/status HTTP/1.1\r\n{line}\r\nAuthorization: Bearer {presented}\r\n\r\n");
+            let opens = matches!(decide(head.as_bytes(), Some("s3cret")), Decision::Answer);
+            let right = presented.trim() == "s3cret" || line.contains("Bearer s3cret");
+            prop_assert!(!opens || right, "{}", head);
+        }
     }
 }

@@ -26,6 +26,7 @@ pub mod backend;
 pub mod bulk;
 pub mod capture;
 pub mod certificate;
+mod conversation;
 pub mod delay;
 pub mod flood;
 pub mod folder;

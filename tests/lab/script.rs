@@ -1,19 +1,22 @@
 //! The agent API with every word chosen by the test: HTTP with or without TLS, long poll, recorded
 //! reports.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::collections::VecDeque;
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustls::ServerConfig;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use rustls::{ServerConfig, ServerConnection, StreamOwned};
-
 use super::certificate::Certificates;
+use super::conversation;
 use super::netns::Netns;
+use super::wait;
+
+const BIND: Duration = Duration::from_secs(10);
 
 /// What every fetch of the instructions is answered.
 #[derive(Clone, Debug)]
@@ -23,6 +26,55 @@ pub struct Reply {
     pub tag: String,
     pub headers: Vec<(String, String)>,
     pub body: Vec<u8>,
+}
+
+/// What one call is answered, whatever it asked.
+#[derive(Clone, Debug)]
+pub enum Answer {
+    /// Well formed HTTP.
+    Reply(Reply),
+    /// These bytes, each piece after a pause; then as said.
+    Bytes(Vec<(Duration, Vec<u8>)>, Then),
+}
+
+/// How raw bytes end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Then {
+    /// The connection is closed.
+    Close,
+    /// The connection stays, and nothing more comes.
+    Hang,
+    /// The next call is read.
+    Listen,
+}
+
+impl Answer {
+    /// These bytes at once, and the connection is closed.
+    pub fn raw(bytes: impl Into<Vec<u8>>) -> Self {
+        Self::Bytes(vec![(Duration::ZERO, bytes.into())], Then::Close)
+    }
+
+    /// Nothing at all, ever.
+    pub fn silence() -> Self {
+        Self::Bytes(Vec::new(), Then::Hang)
+    }
+
+    /// A status without a body.
+    pub fn status(status: u16) -> Self {
+        Self::Reply(Reply::bare(status))
+    }
+}
+
+impl Reply {
+    /// A status without a body.
+    pub fn bare(status: u16) -> Self {
+        Self {
+            status,
+            tag: String::new(),
+            headers: Vec::new(),
+            body: Vec::new(),
+        }
+    }
 }
 
 /// What an agent asked for.
@@ -41,17 +93,31 @@ impl Call {
         let found = self.headers.iter().find(|(n, _)| n == name);
         found.map(|(_, value)| value.as_str())
     }
+
+    pub fn is_fetch(&self) -> bool {
+        self.method == "GET" && self.path.ends_with("/instructions")
+    }
+
+    pub fn is_report(&self) -> bool {
+        self.method == "PUT" && self.path.ends_with("/status")
+    }
 }
 
 struct State {
     reply: Reply,
+    /// What the next fetches are answered, one each, before `always` and `reply` are.
+    next: VecDeque<Answer>,
+    always: Option<Answer>,
+    /// What reports are answered; the last of them from then on. None: 204.
+    reports: VecDeque<Answer>,
     revision: u64,
     calls: Vec<Call>,
     open: Vec<TcpStream>,
     stopped: bool,
 }
 
-struct Shared {
+/// What the connections of one script share.
+pub(super) struct Shared {
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -71,17 +137,28 @@ impl Script {
 
     /// The same over TLS.
     pub fn start_tls(netns: &Netns, at: SocketAddr, certificates: &Certificates) -> Self {
-        Self::listen(netns, at, Some(Arc::new(certificates.server_config())))
+        Self::start_with(netns, at, certificates.server_config())
+    }
+
+    /// The same with TLS as it is configured.
+    pub fn start_with(netns: &Netns, at: SocketAddr, config: ServerConfig) -> Self {
+        Self::listen(netns, at, Some(Arc::new(config)))
     }
 
     fn listen(netns: &Netns, at: SocketAddr, tls: Option<Arc<ServerConfig>>) -> Self {
         let scheme = if tls.is_some() { "https" } else { "http" };
-        let listener = netns.run(|| TcpListener::bind(at).unwrap());
+        // The one before may still be on its way out.
+        let what = format!("{at} to be free");
+        let bind = || wait::expect(&what, BIND, || TcpListener::bind(at).ok());
+        let listener = netns.run(bind);
         let address = listener.local_addr().unwrap();
         listener.set_nonblocking(true).unwrap();
         let shared = Arc::new(Shared {
             state: Mutex::new(State {
                 reply: instructions(1, &json!({ "sessions": [] })),
+                next: VecDeque::new(),
+                always: None,
+                reports: VecDeque::new(),
                 revision: 1,
                 calls: Vec::new(),
                 open: Vec::new(),
@@ -109,6 +186,7 @@ impl Script {
         state.revision += 1;
         let revision = state.revision;
         state.reply = self::instructions(revision, &value);
+        state.always = None;
         drop(state);
         self.shared.changed.notify_all();
         revision
@@ -121,8 +199,64 @@ impl Script {
 
     /// Serves anything at all.
     pub fn serve_raw(&self, reply: Reply) {
-        self.shared.lock().reply = reply;
+        let mut state = self.shared.lock();
+        state.reply = reply;
+        state.always = None;
+        drop(state);
         self.shared.changed.notify_all();
+    }
+
+    /// Answers every fetch so, held ones included, until something else is served.
+    pub fn answer_always(&self, answer: Answer) {
+        self.shared.lock().always = Some(answer);
+        self.shared.changed.notify_all();
+    }
+
+    /// Answers the next fetches so, one after the other; a held one is the first.
+    pub fn answer_next(&self, answers: impl IntoIterator<Item = Answer>) {
+        self.shared.lock().next.extend(answers);
+        self.shared.changed.notify_all();
+    }
+
+    /// Answers the next reports so, one after the other, and all later ones as the last; with none, as it
+    /// should be.
+    pub fn answer_reports(&self, answers: impl IntoIterator<Item = Answer>) {
+        self.shared.lock().reports = answers.into_iter().collect();
+    }
+
+    /// Fetches so far.
+    pub fn fetches(&self) -> Vec<Call> {
+        let mut calls = self.calls();
+        calls.retain(Call::is_fetch);
+        calls
+    }
+
+    /// The next fetch after the first `seen`.
+    pub fn wait_fetch(&self, seen: usize, limit: Duration) -> Call {
+        let fetch = |calls: &[Call]| calls.iter().filter(|c| c.is_fetch()).nth(seen).cloned();
+        self.wait_calls(&format!("fetch {seen}"), limit, fetch)
+    }
+
+    /// What `wanted` finds in the calls, now or within `limit`.
+    pub fn wait_calls<T>(
+        &self,
+        what: &str,
+        limit: Duration,
+        wanted: impl Fn(&[Call]) -> Option<T>,
+    ) -> T {
+        let end = Instant::now() + limit;
+        let mut state = self.shared.lock();
+        loop {
+            if let Some(found) = wanted(&state.calls) {
+                return found;
+            }
+            let Some(left) = end.checked_duration_since(Instant::now()) else {
+                let last = state.calls.last().cloned();
+                drop(state);
+                panic!("not within {limit:?}: {what}; the last call: {last:?}");
+            };
+            state = self.shared.changed.wait_timeout(state, left).unwrap().0;
+        }
     }
 
     /// Every call so far.
@@ -177,7 +311,7 @@ impl Script {
     /// The report that speaks of `revision` with every session of it in force or refused.
     pub fn wait_revision(&self, revision: u64) -> Value {
         let what = format!("a report of revision {revision}");
-        self.wait_status(&what, Duration::from_secs(5), |status| {
+        self.wait_status(&what, Duration::from_secs(20), |status| {
             status["revision"] == revision
         })
     }
@@ -200,6 +334,60 @@ impl Shared {
         // A test that panicked while it held the lock has left nothing half done.
         self.state.lock().unwrap_or_else(|e| e.into_inner())
     }
+
+    /// Records a call, and says what it is answered: a fetch as late as it asks for.
+    pub(super) fn answer(&self, call: &Call) -> Answer {
+        let mut state = self.lock();
+        state.calls.push(call.clone());
+        self.changed.notify_all();
+        if call.is_report() {
+            return match state.reports.len() {
+                0 => Answer::status(204),
+                1 => state.reports[0].clone(),
+                _ => state.reports.pop_front().unwrap(),
+            };
+        }
+        if !call.is_fetch() {
+            return Answer::status(404);
+        }
+        let wait = call
+            .header("prefer")
+            .and_then(|value| value.strip_prefix("wait="))
+            .and_then(|seconds| seconds.parse().ok())
+            .unwrap_or(0);
+        let end = Instant::now() + Duration::from_secs(wait);
+        let held = call
+            .header("if-none-match")
+            .map(|tag| tag.trim_matches('"'));
+        loop {
+            if let Some(answer) = state.next.pop_front().or_else(|| state.always.clone()) {
+                return answer;
+            }
+            let current = state.reply.status != 200 || held != Some(state.reply.tag.as_str());
+            if current || state.stopped {
+                return Answer::Reply(state.reply.clone());
+            }
+            let Some(left) = end.checked_duration_since(Instant::now()) else {
+                return Answer::Reply(Reply {
+                    tag: state.reply.tag.clone(),
+                    ..Reply::bare(304)
+                });
+            };
+            state = self
+                .changed
+                .wait_timeout(state, left)
+                .unwrap_or_else(|e| e.into_inner())
+                .0;
+        }
+    }
+
+    /// Waits until the script ends.
+    pub(super) fn wait_stopped(&self) {
+        let mut state = self.lock();
+        while !state.stopped {
+            state = self.changed.wait(state).unwrap_or_else(|e| e.into_inner());
+        }
+    }
 }
 
 fn instructions(revision: u64, value: &Value) -> Reply {
@@ -216,7 +404,7 @@ fn instructions(revision: u64, value: &Value) -> Reply {
 fn statuses(calls: &[Call]) -> Vec<Value> {
     calls
         .iter()
-        .filter(|call| call.method == "PUT" && call.path.ends_with("/status"))
+        .filter(|call| call.is_report())
         .filter_map(|call| serde_json::from_slice(&call.body).ok())
         .collect()
 }
@@ -231,132 +419,9 @@ fn accept(listener: &TcpListener, tls: Option<&Arc<ServerConfig>>, shared: &Arc<
                 let theirs = Arc::clone(shared);
                 shared.lock().open.push(stream.try_clone().unwrap());
                 let tls = tls.cloned();
-                thread::spawn(move || connection(stream, tls, &theirs));
+                thread::spawn(move || conversation::hold(stream, tls, &theirs));
             }
             Err(_) => thread::sleep(Duration::from_millis(2)),
         }
-    }
-}
-
-fn connection(stream: TcpStream, tls: Option<Arc<ServerConfig>>, shared: &Shared) -> Option<()> {
-    stream.set_nonblocking(false).ok()?;
-    stream.set_nodelay(true).ok()?;
-    match tls {
-        None => serve(stream, shared),
-        Some(config) => {
-            let connection = ServerConnection::new(config).ok()?;
-            serve(StreamOwned::new(connection, stream), shared)
-        }
-    }
-}
-
-/// One connection, call after call. The first error ends it.
-fn serve(stream: impl Read + Write, shared: &Shared) -> Option<()> {
-    let mut reader = BufReader::new(stream);
-    loop {
-        let call = read(&mut reader)?;
-        let reply = answer(&call, shared);
-        let mut head = format!("HTTP/1.1 {} .\r\n", reply.status);
-        if !reply.tag.is_empty() {
-            head += &format!("ETag: \"{}\"\r\n", reply.tag);
-        }
-        for (name, value) in &reply.headers {
-            head += &format!("{name}: {value}\r\n");
-        }
-        if !matches!(reply.status, 204 | 304) {
-            head += &format!("Content-Length: {}\r\n", reply.body.len());
-        }
-        let mut bytes = (head + "\r\n").into_bytes();
-        if !matches!(reply.status, 204 | 304) {
-            bytes.extend_from_slice(&reply.body);
-        }
-        reader.get_mut().write_all(&bytes).ok()?;
-        reader.get_mut().flush().ok()?;
-    }
-}
-
-fn answer(call: &Call, shared: &Shared) -> Reply {
-    let bare = |status| Reply {
-        status,
-        tag: String::new(),
-        headers: Vec::new(),
-        body: Vec::new(),
-    };
-    let mut state = shared.lock();
-    state.calls.push(call.clone());
-    shared.changed.notify_all();
-    match call.method.as_str() {
-        "GET" if call.path.ends_with("/instructions") => {}
-        "PUT" if call.path.ends_with("/status") => return bare(204),
-        _ => return bare(404),
-    }
-    let wait = call
-        .header("prefer")
-        .and_then(|value| value.strip_prefix("wait="))
-        .and_then(|seconds| seconds.parse().ok())
-        .unwrap_or(0);
-    let end = Instant::now() + Duration::from_secs(wait);
-    let held = call
-        .header("if-none-match")
-        .map(|tag| tag.trim_matches('"'));
-    while state.reply.status == 200 && held == Some(state.reply.tag.as_str()) && !state.stopped {
-        let Some(left) = end.checked_duration_since(Instant::now()) else {
-            return Reply {
-                tag: state.reply.tag.clone(),
-                ..bare(304)
-            };
-        };
-        state = shared
-            .changed
-            .wait_timeout(state, left)
-            .unwrap_or_else(|e| e.into_inner())
-            .0;
-    }
-    state.reply.clone()
-}
-
-fn read(reader: &mut impl BufRead) -> Option<Call> {
-    let mut line = String::new();
-    reader.read_line(&mut line).ok()?;
-    let mut words = line.split_whitespace();
-    let (method, path) = (words.next()?.to_owned(), words.next()?.to_owned());
-    let mut headers = Vec::new();
-    loop {
-        let mut line = String::new();
-        reader.read_line(&mut line).ok()?;
-        let Some((name, value)) = line.split_once(':') else {
-            break;
-        };
-        headers.push((name.to_ascii_lowercase(), value.trim().to_owned()));
-    }
-    let mut call = Call {
-        method,
-        path,
-        headers,
-        body: Vec::new(),
-        at: Instant::now(),
-    };
-    if let Some(length) = call.header("content-length") {
-        call.body = vec![0; length.parse().ok()?];
-        reader.read_exact(&mut call.body).ok()?;
-    } else if call.header("transfer-encoding") == Some("chunked") {
-        call.body = read_chunks(reader)?;
-    }
-    Some(call)
-}
-
-fn read_chunks(reader: &mut impl BufRead) -> Option<Vec<u8>> {
-    let mut body = Vec::new();
-    loop {
-        let mut line = String::new();
-        reader.read_line(&mut line).ok()?;
-        let length = usize::from_str_radix(line.trim(), 16).ok()?;
-        let mut chunk = vec![0; length + 2];
-        reader.read_exact(&mut chunk).ok()?;
-        if length == 0 {
-            return Some(body);
-        }
-        chunk.truncate(length);
-        body.append(&mut chunk);
     }
 }

@@ -1,7 +1,7 @@
 //! Packets with a given traffic class. Everything here acts in the calling thread's namespace.
 
 use std::io::Result;
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::time::Duration;
 
@@ -99,4 +99,22 @@ pub fn ping(from: IpAddr, to: IpAddr, tos: u8, payload: &[u8]) {
     message[2..4].copy_from_slice(&sum);
     let to = SockaddrStorage::from(SocketAddr::new(to, 0));
     sendto(socket.as_raw_fd(), &message, &to, MsgFlags::empty()).unwrap();
+}
+
+/// One IPv4 packet of any protocol, whatever its payload says.
+pub fn raw_v4(from: Ipv4Addr, to: Ipv4Addr, protocol: u8, payload: &[u8]) {
+    let socket = socket(
+        AddressFamily::Inet,
+        SockType::Raw,
+        SockFlag::SOCK_CLOEXEC,
+        SockProtocol::Raw,
+    )
+    .unwrap();
+    // The kernel writes length, id and checksum.
+    let mut packet = vec![0x45, 0, 0, 0, 0, 0, 0, 0, 64, protocol, 0, 0];
+    packet.extend_from_slice(&from.octets());
+    packet.extend_from_slice(&to.octets());
+    packet.extend_from_slice(payload);
+    let to = SockaddrStorage::from(SocketAddr::new(to.into(), 0));
+    sendto(socket.as_raw_fd(), &packet, &to, MsgFlags::empty()).unwrap();
 }

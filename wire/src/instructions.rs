@@ -39,28 +39,59 @@ where
     D: Deserializer<'de>,
     S: Deserialize<'de>,
 {
-    struct Bounded<S>(PhantomData<S>);
+    deserializer.deserialize_seq(Bounded {
+        most: MAX_SESSIONS,
+        of: "sessions",
+        form: PhantomData,
+    })
+}
 
-    impl<'de, S: Deserialize<'de>> Visitor<'de> for Bounded<S> {
-        type Value = Vec<S>;
+/// The same for ports: there are not more of them than this.
+fn bounded_ports<'de, D, S>(deserializer: D) -> Result<Option<Vec<S>>, D::Error>
+where
+    D: Deserializer<'de>,
+    S: Deserialize<'de>,
+{
+    struct List<S>(Vec<S>);
 
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            write!(f, "a list of at most {MAX_SESSIONS} sessions")
-        }
-
-        fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
-            let mut sessions = Vec::new();
-            while let Some(session) = list.next_element()? {
-                if sessions.len() == MAX_SESSIONS {
-                    return Err(A::Error::invalid_length(MAX_SESSIONS + 1, &self));
-                }
-                sessions.push(session);
-            }
-            Ok(sessions)
+    impl<'de, S: Deserialize<'de>> Deserialize<'de> for List<S> {
+        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+            let bounded = Bounded {
+                most: usize::from(u16::MAX),
+                of: "ports or ranges",
+                form: PhantomData,
+            };
+            deserializer.deserialize_seq(bounded).map(Self)
         }
     }
 
-    deserializer.deserialize_seq(Bounded(PhantomData))
+    Ok(Option::deserialize(deserializer)?.map(|List(list)| list))
+}
+
+/// A list with a limit.
+struct Bounded<S> {
+    most: usize,
+    of: &'static str,
+    form: PhantomData<S>,
+}
+
+impl<'de, S: Deserialize<'de>> Visitor<'de> for Bounded<S> {
+    type Value = Vec<S>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "a list of at most {} {}", self.most, self.of)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
+        let mut items = Vec::new();
+        while let Some(item) = list.next_element()? {
+            if items.len() == self.most {
+                return Err(A::Error::invalid_length(self.most + 1, &self));
+            }
+            items.push(item);
+        }
+        Ok(items)
+    }
 }
 
 /// Rates of the access line, in kbit/s (1 kbit = 1,000 bit), as a shaper may use them.
@@ -155,10 +186,18 @@ pub struct ApplicationServer {
 #[serde(rename_all = "camelCase")]
 pub struct Ports {
     /// Inclusive ranges. Absent: none; an empty list is invalid.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "bounded_ports"
+    )]
     pub ranges: Option<Vec<PortRange>>,
     /// Single ports. Absent: none; an empty list is invalid.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "bounded_ports"
+    )]
     pub ports: Option<Vec<u16>>,
 }
 
@@ -284,5 +323,19 @@ mod tests {
         assert_eq!(empty.ports, Some(vec![]));
         assert!(serde_json::from_str::<Ports>(r#"{"ports":[65536]}"#).is_err());
         assert!(serde_json::from_str::<Ports>(r#"{"ports":[-1]}"#).is_err());
+        let null: Ports = serde_json::from_str(r#"{"ports":null,"ranges":null}"#).unwrap();
+        assert_eq!(null, none);
+    }
+
+    #[test]
+    fn a_list_of_ports_without_end_is_refused() {
+        let list = |length: usize| format!(r#"{{"ports":[{}7]}}"#, "7,".repeat(length - 1));
+        let read = |length| serde_json::from_str::<Ports>(&list(length));
+        assert_eq!(read(65_535).unwrap().ports.unwrap().len(), 65_535);
+        let error = read(65_536).unwrap_err().to_string();
+        assert!(
+            error.contains("a list of at most 65535 ports or ranges"),
+            "{error}"
+        );
     }
 }
