@@ -28,13 +28,14 @@
 //! | [`confine`] | least privilege: capabilities, Landlock, seccomp |
 //! | [`uplink`], [`backend`], [`backoff`] | the tasks that poll and report; one HTTP call; how long to wait after an error |
 //! | [`agent`] | the loop |
-//! | [`session`], [`flow`], [`dscp`] | what the wire says, checked, as matches |
+//! | [`session`], [`flow`], [`dscp`], [`mac`] | what the wire says, checked, as matches |
+//! | [`home`] | the devices of the home: who is where, and who was asked |
 //! | [`plan`] | which sessions are admitted, and what must change: pure |
 //! | [`reconcile`] | makes the kernel hold it, round by round, and verifies |
 //! | [`ruleset`] | the ruleset as data, and the trait behind which the kernel stands |
 //! | [`nft`] | that trait over nf_tables: the table's layout, messages, read-back |
 //! | [`queue`] | HTB on the WAN device over rtnetlink |
-//! | [`link`] | ports and the WAN device, and when they change |
+//! | [`link`] | ports, the WAN device and neighbours, and when they change |
 //! | [`status`] | the document, the local server, `qod-agent status` |
 //! | [`enrol`], [`token_file`] | `qod-agent enrol`: how the agent comes by its token; the file that it is kept in |
 //! | [`lock`] | one agent per router |
@@ -56,8 +57,10 @@ pub mod dscp;
 pub mod enrol;
 pub mod excerpt;
 pub mod flow;
+pub mod home;
 pub mod link;
 pub mod lock;
+pub mod mac;
 pub mod nft;
 pub mod plan;
 pub mod queue;

@@ -11,7 +11,7 @@ use tokio::sync::{mpsc, watch};
 use crate::agent::{Agent, Parts};
 use crate::config::Config;
 use crate::confine::{self, confine};
-use crate::link::{Links, Watch};
+use crate::link::{Links, Rtnetlink};
 use crate::nft::Nft;
 use crate::queue::Queues;
 use crate::ruleset::Kernel;
@@ -91,12 +91,11 @@ async fn start(config: &Config) -> Result<(), Error> {
     nft.observe().map_err(Error::Nft)?;
 
     let uplink = Uplink::new(config).map_err(Error::Credentials)?;
-    let (connection, handle, _) = rtnetlink::new_connection()
-        .map_err(|error| Error::System("opening a netlink socket to rtnetlink", error))?;
-    tokio::spawn(connection);
+    let rtnetlink = Rtnetlink::open().map_err(Error::Link)?;
+    let queues = Queues::new(rtnetlink.handle.clone());
+    let links = Links::new(rtnetlink, config.lan.clone(), config.wan.clone());
     // Listening comes first: what changes after the first look is an event.
-    let watch = Watch::new().map_err(Error::Link)?;
-    let links = Links::new(handle.clone(), config.lan.clone(), config.wan.clone());
+    let watch = links.watch().map_err(Error::Link)?;
     let identity = Identity::new(&config.agent_id)
         .map_err(|error| Error::System("reading /dev/urandom", error))?;
     let handlers = |error| Error::System("installing a signal handler", error);
@@ -132,7 +131,7 @@ async fn start(config: &Config) -> Result<(), Error> {
         nft,
         links,
         watch,
-        queues: Queues::new(handle),
+        queues,
         identity,
         reports: report,
     });

@@ -12,6 +12,7 @@ mod lab;
 use std::thread::sleep;
 use std::time::Duration;
 
+use lab::home::{LAPTOP_MAC, LAPTOP_V4, LAPTOP_V6, PHONE_MAC, PHONE_V4, PHONE_V6};
 use lab::site::{apply, script_address, sessions};
 use lab::{Agent, Home, Script, agent, proc, wait};
 use serde_json::json;
@@ -26,6 +27,16 @@ fn an_idle_agent_does_not_wake_up_between_poll_and_report() {
     config["pollWaitSeconds"] = json!(55);
     config["reportIntervalSeconds"] = json!(600);
     let agent = Agent::start(&home.router, &config);
+    // What the router knows of its devices does not age meanwhile, of which the kernel would tell.
+    for (v4, v6, mac) in [
+        (PHONE_V4, PHONE_V6, PHONE_MAC),
+        (LAPTOP_V4, LAPTOP_V6, LAPTOP_MAC),
+    ] {
+        home.router.ip(&format!(
+            "neigh replace {v4} lladdr {mac} dev br-lan nud permanent\n\
+             neigh replace {v6} lladdr {mac} dev br-lan nud permanent\n"
+        ));
+    }
     apply(&script, &sessions());
     let pid = agent.process.pid();
     // Threads that wait for another call end after some seconds.

@@ -19,7 +19,7 @@ use qod_agent::nft::{MarkBits, Nft};
 use qod_agent::plan::{self, Goal, Verdict};
 use qod_agent::reconcile::{Wanted, reconcile};
 use qod_agent::ruleset::{Changes, Hook, Kernel, Layout, Ruleset};
-use qod_agent::session::{self, Entry, Session};
+use qod_agent::session::{self, Entry, Item, Session};
 use qod_wire::SessionState;
 use serde_json::{Value, json};
 
@@ -37,7 +37,19 @@ fn entries(sessions: &[Value]) -> Vec<Entry> {
         .iter()
         .map(|s| serde_json::value::to_raw_value(s).unwrap())
         .collect();
-    session::read(&raw, Duration::from_secs(1)).0
+    let (items, _) = session::read(&raw, Duration::from_secs(1));
+    // The devices are where the sessions say.
+    let entry = |item: Item| {
+        let session = item.order.map(|order| {
+            let addresses: Vec<_> = order.device.addresses().collect();
+            order.session(&addresses)
+        });
+        Entry {
+            id: item.id,
+            standing: session.into(),
+        }
+    };
+    items.into_iter().map(entry).collect()
 }
 
 fn hooks() -> BTreeMap<Hook, u32> {

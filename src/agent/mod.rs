@@ -1,11 +1,13 @@
 //! The loop: instructions, an event of the kernel or a timer comes in; the kernel is brought to what is
 //! wanted and read back; a report goes out.
 
+mod devices;
 mod enqueue;
 mod instructed;
 mod marks;
 mod offload;
 mod report;
+mod round;
 
 use std::collections::BTreeMap;
 use std::future::{Future, pending};
@@ -20,16 +22,17 @@ use tokio::time::{Instant, sleep_until};
 use crate::clock;
 use crate::config::Config;
 use crate::flow::Match;
-use crate::link::{self, Links, Snapshot, Watch};
+use crate::link::{self, Changed, Links, Snapshot, Watch};
 use crate::nft::{self, Monitor, Nft};
 use crate::plan;
 use crate::queue::Queues;
 use crate::reconcile::Outcome;
-use crate::ruleset::{Changes, Held, Kernel};
+use crate::ruleset::Held;
 use crate::status::{Identity, Request};
 use crate::uplink::News;
+use devices::Devices;
 use instructed::Instructed;
-use report::{SessionSummary, states};
+use report::SessionSummary;
 
 /// Changes are gathered: the first is made at once, then at most one transaction in this time.
 const PACE: Duration = Duration::from_millis(100);
@@ -70,6 +73,7 @@ pub struct Agent {
     reports: watch::Sender<Option<Arc<Status>>>,
 
     snapshot: Snapshot,
+    devices: Devices,
     /// Heard, and not yet applied.
     next: Option<Instructed>,
     /// Applied: what reports speak of.
@@ -138,7 +142,9 @@ impl Troubles {
 struct Pending {
     /// Ports or the WAN device may have changed.
     links: bool,
-    /// Instructions, links or time changed what the ruleset should be.
+    /// Devices may have come, gone or moved.
+    neighbours: bool,
+    /// Instructions, links, devices or time changed what the ruleset should be.
     ruleset: bool,
     /// The queues should be looked at.
     queues: bool,
@@ -149,13 +155,14 @@ struct Pending {
 impl Pending {
     const ALL: Self = Self {
         links: true,
+        neighbours: true,
         ruleset: true,
         queues: true,
         report: true,
     };
 
     fn any(self) -> bool {
-        self.links || self.ruleset || self.queues || self.report
+        self.links || self.neighbours || self.ruleset || self.queues || self.report
     }
 }
 
@@ -183,6 +190,7 @@ impl Agent {
             identity,
             reports,
             snapshot: Snapshot::default(),
+            devices: Devices::default(),
             next: None,
             instructed: None,
             decommissioned: None,
@@ -224,7 +232,7 @@ impl Agent {
                     Some(news) => self.hear(news),
                     None => return,
                 },
-                result = changed(&mut self.watch) => self.links_changed(result),
+                result = changed(&mut self.watch) => self.changed(result),
                 result = touched(&mut self.monitor) => self.touched(result),
                 Some(request) = requests.recv() => {
                     self.refresh();
@@ -241,9 +249,12 @@ impl Agent {
             News::Instructions(raw, read_at) => {
                 self.decommissioned = None;
                 self.next = Some(Instructed::read(raw, read_at, &self.config));
-                let links = self.pending.links;
+                let Pending {
+                    links, neighbours, ..
+                } = self.pending;
                 self.pending = Pending {
                     links,
+                    neighbours,
                     ..Pending::ALL
                 };
             }
@@ -263,12 +274,19 @@ impl Agent {
         }
     }
 
-    fn links_changed(&mut self, result: Result<(), link::Error>) {
-        self.pending.links = true;
-        if let Err(error) = result {
-            log::error!("{error}");
-            self.watch = None;
-            self.troubles.links = Some(Warning::new("KERNEL", error));
+    fn changed(&mut self, result: Result<Changed, link::Error>) {
+        match result {
+            Ok(changed) => {
+                self.pending.links |= changed.links;
+                self.pending.neighbours |= changed.neighbours;
+                self.pending.queues |= changed.queues;
+            }
+            Err(error) => {
+                log::error!("{error}");
+                self.watch = None;
+                self.pending.links = true;
+                self.troubles.links = Some(Warning::new("KERNEL", error));
+            }
         }
     }
 
@@ -284,6 +302,9 @@ impl Agent {
         let since = now.saturating_sub(MARGIN);
         if let Some(end) = self.instructed.as_ref().and_then(|i| i.next_end(since)) {
             wake = wake.min(Instant::now() + (end + MARGIN).saturating_sub(now));
+        }
+        if let Some(end) = self.devices.deadline() {
+            wake = wake.min(Instant::now() + end.saturating_sub(now));
         }
         if self.wants_retry() {
             wake = wake.min(self.retry);
@@ -302,103 +323,24 @@ impl Agent {
         let now = Instant::now();
         self.pending.ruleset = true;
         self.pending.report |= now >= self.next_report;
+        // Who is waited for no longer is looked for once more first.
+        self.pending.neighbours |= self
+            .devices
+            .deadline()
+            .is_some_and(|end| end <= clock::now());
         if self.wants_retry() && now >= self.retry {
             self.retry = now + RETRY;
             self.pending.queues = true;
+            self.pending.neighbours = true;
+            self.devices.ask_again();
             self.pending.links |= self.troubles.links.is_some();
             self.listen();
         }
     }
-
-    /// One round: look, change, read back, report.
-    async fn round(&mut self) {
-        let mut pending = std::mem::take(&mut self.pending);
-        self.earliest = Instant::now() + PACE;
-        if self.decommissioned.is_some() {
-            self.remove().await;
-            return;
-        }
-        if pending.links && self.look().await {
-            pending.ruleset = true;
-            pending.queues = true;
-        }
-        if let Some(next) = self.next.take() {
-            self.instructed = Some(next);
-        }
-        if pending.ruleset {
-            self.reconcile();
-        }
-        self.earliest = Instant::now() + PACE;
-        // What an earlier run left there stays as it is until the backend has spoken.
-        if pending.queues && self.instructed.is_some() {
-            self.enqueue().await;
-        }
-        if pending.report || self.reported != states(&self.sessions) {
-            if !pending.ruleset {
-                self.refresh();
-            }
-            self.report().await;
-        }
-    }
-
-    /// Removes everything that is the agent's.
-    async fn remove(&mut self) {
-        if self.decommissioned == Some(Removal::Done) {
-            return;
-        }
-        log::warn!("decommissioned: removing all marks and queues");
-        self.instructed = None;
-        self.outcome = None;
-        self.attached = false;
-        self.remembered.clear();
-        self.sessions.clear();
-        self.troubles = Troubles {
-            poll: self.troubles.poll.take(),
-            offload: self.troubles.offload.take(),
-            ..Troubles::default()
-        };
-        let table = self.nft.commit(&Changes::clear());
-        let queues = self.queues.remove_all().await;
-        if let Err(error) = &table {
-            log::error!("removing the table: {error}");
-        }
-        if let Err(error) = &queues {
-            log::error!("removing the queues: {error}");
-        }
-        if table.is_ok() && queues.is_ok() {
-            self.decommissioned = Some(Removal::Done);
-        }
-    }
-
-    /// Whether ports or the WAN device are not as before.
-    async fn look(&mut self) -> bool {
-        if self.watch.is_none() {
-            self.watch = Watch::new().ok();
-        }
-        let snapshot = match self.links.snapshot().await {
-            Ok(snapshot) => snapshot,
-            Err(error) => {
-                log::error!("{error}");
-                self.troubles.links = Some(Warning::new("KERNEL", error));
-                return false;
-            }
-        };
-        if self.watch.is_some() {
-            self.troubles.links = None;
-        }
-        for device in &snapshot.missing {
-            if !self.snapshot.missing.contains(device) {
-                log::warn!("there is no device {device} yet; waiting for it");
-            }
-        }
-        let changed = self.snapshot != snapshot;
-        self.snapshot = snapshot;
-        changed
-    }
 }
 
 /// The next event of the links; never, while nobody listens to them.
-async fn changed(watch: &mut Option<Watch>) -> Result<(), link::Error> {
+async fn changed(watch: &mut Option<Watch>) -> Result<Changed, link::Error> {
     match watch {
         Some(watch) => watch.changed().await,
         None => pending().await,

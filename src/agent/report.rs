@@ -37,7 +37,7 @@ impl Agent {
             sessions: self.sessions.clone(),
             queues,
             wan: self.wan(),
-            devices: Vec::new(),
+            devices: self.devices.status(),
             warnings: self.warnings(),
         })
     }

@@ -10,7 +10,7 @@ use tokio::runtime::Builder;
 use super::facts::{Exposed, Site};
 use crate::backend::{self, Client};
 use crate::config::{Config, Token};
-use crate::link::{Links, Snapshot};
+use crate::link::{Links, Rtnetlink, Snapshot};
 use crate::queue::{self, Queues};
 
 /// `file` is the configuration's own.
@@ -39,21 +39,16 @@ fn network(config: &Config) -> (Result<Snapshot, String>, Root) {
         }
     };
     runtime.block_on(async {
-        let handle = match rtnetlink::new_connection() {
-            Ok((connection, handle, _)) => {
-                tokio::spawn(connection);
-                handle
-            }
-            Err(error) => {
-                let error = format!("opening a netlink socket to rtnetlink: {error}");
-                return (Err(error.clone()), Err(error));
-            }
+        let rtnetlink = match Rtnetlink::open() {
+            Ok(rtnetlink) => rtnetlink,
+            Err(error) => return (Err(error.to_string()), Err(error.to_string())),
         };
-        let links = Links::new(handle.clone(), config.lan.clone(), config.wan.clone());
+        let queues = Queues::new(rtnetlink.handle.clone());
+        let links = Links::new(rtnetlink, config.lan.clone(), config.wan.clone());
         let snapshot = links.snapshot().await.map_err(|error| error.to_string());
         let root = match &config.wan {
             None => Ok(None),
-            Some(wan) => match Queues::new(handle).status(wan).await {
+            Some(wan) => match queues.status(wan).await {
                 Err(queue::Error::NoDevice { .. }) => Ok(None),
                 result => result.map_err(|error| error.to_string()),
             },

@@ -105,6 +105,11 @@ impl Prefix {
         Self::new(first, length).filter(|prefix| prefix.first == first && prefix.last() == last)
     }
 
+    /// Whether an address lies in it.
+    pub fn contains(self, address: IpAddr) -> bool {
+        Self::new(address, self.length) == Some(self)
+    }
+
     /// Whether some address lies in both. Two prefixes never overlap partly.
     pub fn overlaps(self, other: Self) -> bool {
         let shorter = if self.length <= other.length {

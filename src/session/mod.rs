@@ -1,8 +1,13 @@
 //! Sessions as the agent understands them. No I/O.
+//!
+//! The wire has orders ([`read`]): a device by its addresses, servers, ports. What an order means in this
+//! home is a [`Session`], and that changes with the home: [`Bonds::resolve`].
 
 mod device;
+mod order;
 mod parse;
 mod read;
+mod resolve;
 
 use std::fmt;
 use std::sync::Arc;
@@ -13,7 +18,10 @@ use qod_wire::RejectCode;
 use crate::dscp::Dscp;
 use crate::excerpt::excerpt;
 use crate::flow::{Match, Way};
-pub use read::read;
+pub use device::Device;
+pub use order::Order;
+pub use read::{Item, read};
+pub use resolve::{Bonds, Resolution};
 
 /// A session's id, shared by its elements.
 pub type SessionId = Arc<str>;
@@ -29,7 +37,7 @@ pub struct Session {
     pub ends: Option<Duration>,
     /// Rates above which its packets keep the mark and lose the queue.
     pub ceilings: Ceilings,
-    /// Everything that it matches; never empty, and no two of them overlap.
+    /// Everything that it matches; no two of them overlap. Empty only when its time is over.
     pub matches: Vec<Match>,
 }
 

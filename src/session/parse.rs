@@ -1,4 +1,4 @@
-//! One session from the wire: checked, and turned into matches.
+//! One session from the wire, checked.
 
 use std::fmt;
 use std::time::Duration;
@@ -7,67 +7,43 @@ use qod_wire::{MAX_EXPIRES_IN_SECONDS, MAX_PORT_RANGES, MAX_SESSION_ELEMENTS, Re
 use serde_json::value::RawValue;
 
 use super::device::Device;
-use super::{Ceilings, Rejection, Session, SessionId};
+use super::{Ceilings, Order, Rejection, SessionId};
 use crate::dscp::Dscp;
-use crate::flow::{self, Family, Match, Peer, PortRange, Prefix, Way};
+use crate::flow::{self, Family, PortRange, Prefix};
 
-pub(super) fn parse(
-    id: &SessionId,
-    raw: &RawValue,
-    read_at: Duration,
-) -> Result<Session, Rejection> {
+pub(super) fn parse(id: &SessionId, raw: &RawValue, read_at: Duration) -> Result<Order, Rejection> {
     let wire: qod_wire::Session = serde_json::from_str(raw.get()).map_err(invalid)?;
     let dscp =
         Dscp::new(wire.dscp).ok_or_else(|| invalid(format!("dscp {} is above 63", wire.dscp)))?;
-    let ends = wire
-        .expires_in
-        .map(|seconds| end(seconds, read_at))
-        .transpose()?;
-    let device = Device::parse(&wire.device)?;
-    let servers = wire.application_server.as_ref().map(servers).transpose()?;
-    let device_ports = ports("devicePorts", wire.device_ports.as_ref())?;
-    let server_ports = ports(
-        "applicationServerPorts",
-        wire.application_server_ports.as_ref(),
-    )?;
-    refuse_unsupported(&wire)?;
-    let ceilings = Ceilings {
-        up: ceiling("maxUpstreamKbps", wire.max_upstream_kbps)?,
-        down: ceiling("maxDownstreamKbps", wire.max_downstream_kbps)?,
+    let order = Order {
+        id: id.clone(),
+        device: Device::parse(&wire.device)?,
+        servers: wire.application_server.as_ref().map(servers).transpose()?,
+        device_ports: ports("devicePorts", wire.device_ports.as_ref())?,
+        server_ports: ports(
+            "applicationServerPorts",
+            wire.application_server_ports.as_ref(),
+        )?,
+        direction: wire.direction,
+        required_interface: wire.required_interface,
+        dscp,
+        ends: wire
+            .expires_in
+            .map(|seconds| end(seconds, read_at))
+            .transpose()?,
+        ceilings: Ceilings {
+            up: ceiling("maxUpstreamKbps", wire.max_upstream_kbps)?,
+            down: ceiling("maxDownstreamKbps", wire.max_downstream_kbps)?,
+        },
     };
-
-    let addresses = device.of_families_with(servers.as_deref())?;
-    let mut matches = Vec::new();
-    for &(address, server) in &addresses {
-        for way in ways(wire.direction) {
-            for peer in peers(
-                server,
-                servers.is_some(),
-                device_ports.as_deref(),
-                server_ports.as_deref(),
-            ) {
-                matches.push(Match {
-                    way,
-                    device: address,
-                    peer,
-                });
-            }
-        }
-    }
-    if matches.len() > MAX_SESSION_ELEMENTS {
+    let elements = order.families().count() * order.elements_per_address();
+    if elements > MAX_SESSION_ELEMENTS {
         let message = format!(
-            "its families, directions and port ranges need {} map elements, more than {MAX_SESSION_ELEMENTS}",
-            matches.len()
+            "its families, directions and port ranges need {elements} map elements, more than {MAX_SESSION_ELEMENTS}"
         );
         return Err(invalid(message));
     }
-    Ok(Session {
-        id: id.clone(),
-        dscp,
-        ends,
-        ceilings,
-        matches,
-    })
+    Ok(order)
 }
 
 pub(super) fn invalid(message: impl fmt::Display) -> Rejection {
@@ -89,51 +65,6 @@ fn ceiling(field: &str, kbps: Option<u64>) -> Result<Option<u64>, Rejection> {
     match kbps {
         Some(0) => Err(invalid(format!("{field} is zero"))),
         kbps => Ok(kbps),
-    }
-}
-
-fn refuse_unsupported(wire: &qod_wire::Session) -> Result<(), Rejection> {
-    if wire.required_interface.is_none() {
-        return Ok(());
-    }
-    Err(Rejection::new(
-        RejectCode::Unsupported,
-        "this agent does not know requiredInterface yet",
-    ))
-}
-
-fn ways(direction: qod_wire::Direction) -> impl Iterator<Item = Way> {
-    use qod_wire::Direction::{Both, Downstream, Upstream};
-    Way::ALL.into_iter().filter(move |way| match direction {
-        Both => true,
-        Upstream => *way == Way::Up,
-        Downstream => *way == Way::Down,
-    })
-}
-
-fn peers(
-    server: Prefix,
-    server_given: bool,
-    device_ports: Option<&[PortRange]>,
-    server_ports: Option<&[PortRange]>,
-) -> Vec<Peer> {
-    match (device_ports, server_ports) {
-        (None, None) if server_given => vec![Peer::Host(server)],
-        (None, None) => vec![Peer::Whole],
-        (device, server_side) => {
-            let any = [PortRange::ANY];
-            let (device, server_side) = (device.unwrap_or(&any), server_side.unwrap_or(&any));
-            let pairs = device
-                .iter()
-                .flat_map(|d| server_side.iter().map(move |s| (*d, *s)));
-            pairs
-                .map(|(device_ports, server_ports)| Peer::Ports {
-                    server,
-                    device_ports,
-                    server_ports,
-                })
-                .collect()
-        }
     }
 }
 

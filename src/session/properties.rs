@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::read;
 use crate::arbitrary::{changed, damaged, json};
 use crate::backend::RawInstructions;
-use crate::session::{Entry, Standing};
+use crate::session::Item;
 
 const READ_AT: Duration = Duration::from_secs(1000);
 /// Longest message of a rejection: an excerpt.
@@ -29,23 +29,23 @@ fn document(sessions: &[Value]) -> Value {
 }
 
 /// The agent's path from the body of an answer to sessions; nothing, where it is no instructions.
-fn instructed(body: &[u8]) -> Option<(Vec<Entry>, Option<String>)> {
+fn instructed(body: &[u8]) -> Option<(Vec<Item>, Option<String>)> {
     let raw: RawInstructions = serde_json::from_slice(body).ok()?;
     Some(read(&raw.sessions, READ_AT))
 }
 
-/// Each message is an excerpt, each session has something to install, and each entry a legal id.
-fn well_formed(entries: &[Entry], nameless: Option<&str>) -> Result<(), TestCaseError> {
+/// Each message is an excerpt, each order has something to match, and each entry a legal id.
+fn well_formed(items: &[Item], nameless: Option<&str>) -> Result<(), TestCaseError> {
     prop_assert!(nameless.is_none_or(|text| text.chars().count() < 2 * LONGEST_MESSAGE));
-    for entry in entries {
-        prop_assert!(qod_wire::is_session_id(&entry.id));
-        match &entry.standing {
-            Standing::Probing => {}
-            Standing::Ready(session) => {
-                prop_assert!(!session.matches.is_empty() && session.matches.len() <= 64);
-                prop_assert!(session.ends.is_none_or(|end| end >= READ_AT));
+    for item in items {
+        prop_assert!(qod_wire::is_session_id(&item.id));
+        match &item.order {
+            Ok(order) => {
+                let elements = order.families().count() * order.elements_per_address();
+                prop_assert!((1..=64).contains(&elements));
+                prop_assert!(order.ends.is_none_or(|end| end >= READ_AT));
             }
-            Standing::Rejected(rejection) => {
+            Err(rejection) => {
                 prop_assert!(rejection.message.chars().count() <= LONGEST_MESSAGE);
             }
         }
@@ -54,10 +54,10 @@ fn well_formed(entries: &[Entry], nameless: Option<&str>) -> Result<(), TestCase
 }
 
 /// What is read of a good session that stands alone.
-fn alone(id: &str) -> Entry {
-    let (mut entries, _) = instructed(document(&[session(id)]).to_string().as_bytes()).unwrap();
-    assert!(entries[0].standing.ready().is_some(), "{entries:?}");
-    entries.remove(0)
+fn alone(id: &str) -> Item {
+    let (mut items, _) = instructed(document(&[session(id)]).to_string().as_bytes()).unwrap();
+    assert!(items[0].order.is_ok(), "{items:?}");
+    items.remove(0)
 }
 
 proptest! {
@@ -65,21 +65,21 @@ proptest! {
 
     #[test]
     fn any_bytes_are_read_or_refused(body in prop::collection::vec(any::<u8>(), 0..2000)) {
-        if let Some((entries, nameless)) = instructed(&body) {
-            well_formed(&entries, nameless.as_deref())?;
+        if let Some((items, nameless)) = instructed(&body) {
+            well_formed(&items, nameless.as_deref())?;
         }
     }
 
     #[test]
     fn any_json_is_read_or_refused(sessions in prop::collection::vec(json(), 0..4)) {
-        let (entries, nameless) = instructed(document(&sessions).to_string().as_bytes()).unwrap();
-        well_formed(&entries, nameless.as_deref())?;
+        let (items, nameless) = instructed(document(&sessions).to_string().as_bytes()).unwrap();
+        well_formed(&items, nameless.as_deref())?;
     }
 
     #[test]
     fn a_changed_document_is_read_or_refused(document in changed(document(&[session("a"), session("b")]))) {
-        if let Some((entries, nameless)) = instructed(document.to_string().as_bytes()) {
-            well_formed(&entries, nameless.as_deref())?;
+        if let Some((items, nameless)) = instructed(document.to_string().as_bytes()) {
+            well_formed(&items, nameless.as_deref())?;
         }
     }
 
@@ -87,8 +87,8 @@ proptest! {
     fn a_damaged_document_is_read_or_refused(
         body in damaged(document(&[session("a"), session("b")]).to_string().into_bytes())
     ) {
-        if let Some((entries, nameless)) = instructed(&body) {
-            well_formed(&entries, nameless.as_deref())?;
+        if let Some((items, nameless)) = instructed(&body) {
+            well_formed(&items, nameless.as_deref())?;
         }
     }
 
@@ -96,13 +96,13 @@ proptest! {
     fn a_bad_session_costs_none_beside_it(bad in prop_oneof![changed(session("bad")), json()]) {
         prop_assume!(bad["sessionId"] != "a" && bad["sessionId"] != "b");
         let body = document(&[session("a"), bad, session("b")]).to_string();
-        let (entries, nameless) = instructed(body.as_bytes()).unwrap();
-        well_formed(&entries, nameless.as_deref())?;
+        let (items, nameless) = instructed(body.as_bytes()).unwrap();
+        well_formed(&items, nameless.as_deref())?;
         for id in ["a", "b"] {
-            let read = entries.iter().find(|entry| &*entry.id == id);
+            let read = items.iter().find(|item| &*item.id == id);
             prop_assert_eq!(read, Some(&alone(id)));
         }
-        prop_assert_eq!(entries.len() + usize::from(nameless.is_some()), 3);
+        prop_assert_eq!(items.len() + usize::from(nameless.is_some()), 3);
     }
 }
 
@@ -167,9 +167,9 @@ fn the_worst_of_four_megabytes_is_read_in_bounded_time() {
             "{begin}: {:?}",
             began.elapsed()
         );
-        if let Some((entries, nameless)) = read {
-            assert_eq!(entries[0], alone("a"), "{begin}");
-            well_formed(&entries, nameless.as_deref()).unwrap();
+        if let Some((items, nameless)) = read {
+            assert_eq!(items[0], alone("a"), "{begin}");
+            well_formed(&items, nameless.as_deref()).unwrap();
         }
     }
 }

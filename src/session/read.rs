@@ -8,16 +8,25 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::parse::parse;
-use super::{Entry, Rejection, SessionId};
+use super::{Order, Rejection, SessionId};
 use crate::excerpt::excerpt;
+
+/// One entry of the instructions as it was read.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Item {
+    /// The backend's id.
+    pub id: SessionId,
+    /// What is asked for, or what is wrong with it.
+    pub order: Result<Order, Rejection>,
+}
 
 /// Reads the sessions, each for itself.
 ///
 /// `read_at` is the boot time at which the instructions were read. Entries without a usable id cannot be
 /// reported; a text says how many there are, and what is wrong with the first.
-pub fn read(raw: &[Box<RawValue>], read_at: Duration) -> (Vec<Entry>, Option<String>) {
+pub fn read(raw: &[Box<RawValue>], read_at: Duration) -> (Vec<Item>, Option<String>) {
     let mut seen = HashSet::new();
-    let mut entries = Vec::with_capacity(raw.len());
+    let mut items = Vec::with_capacity(raw.len());
     let mut nameless: Option<(usize, String)> = None;
     for (index, raw) in raw.iter().enumerate() {
         let id = match read_id(raw) {
@@ -29,7 +38,7 @@ pub fn read(raw: &[Box<RawValue>], read_at: Duration) -> (Vec<Entry>, Option<Str
                 continue;
             }
         };
-        let session = if seen.insert(id.clone()) {
+        let order = if seen.insert(id.clone()) {
             parse(&id, raw, read_at)
         } else {
             Err(Rejection::new(
@@ -37,14 +46,13 @@ pub fn read(raw: &[Box<RawValue>], read_at: Duration) -> (Vec<Entry>, Option<Str
                 "the same sessionId stands above",
             ))
         };
-        let standing = session.into();
-        entries.push(Entry { id, standing });
+        items.push(Item { id, order });
     }
     let nameless = nameless.map(|(count, first)| match count {
         1 => first,
         count => format!("{first}; so it is with {} more", count - 1),
     });
-    (entries, nameless)
+    (items, nameless)
 }
 
 fn read_id(raw: &RawValue) -> Result<SessionId, String> {

@@ -11,13 +11,11 @@ use serde_json::{Value, json};
 
 fn read_one(value: Value) -> Result<Session, Rejection> {
     let raw = serde_json::value::to_raw_value(&value).unwrap();
-    let (mut entries, nameless) = read(&[raw], Duration::from_secs(1000));
+    let (mut items, nameless) = read(&[raw], Duration::from_secs(1000));
     assert_eq!(nameless, None);
-    match entries.remove(0).standing {
-        Standing::Ready(session) => Ok(session),
-        Standing::Rejected(rejection) => Err(rejection),
-        Standing::Probing => panic!("nothing is looked for here"),
-    }
+    let order = items.remove(0).order?;
+    let addresses: Vec<_> = order.device.addresses().collect();
+    Ok(order.session(&addresses))
 }
 
 fn phone() -> Value {
@@ -185,20 +183,16 @@ fn too_many_elements_are_refused() {
 }
 
 #[test]
-fn a_family_that_the_device_lacks_is_not_found() {
-    let value = with(
-        "applicationServer",
-        json!({ "ipv6Address": "2001:db8:2::1" }),
-    );
+fn elements_are_counted_for_every_family_of_the_server() {
+    let ports = json!({ "ports": (0..16).map(|n| 2 * n + 1).collect::<Vec<u16>>() });
+    let mut value = with("devicePorts", ports.clone());
+    value["applicationServerPorts"] = json!({ "ports": [1, 3] });
+    assert!(read_one(value.clone()).is_ok());
+    // The device's IPv6 address is followed, though it is not given.
+    value["applicationServer"]["ipv6Address"] = json!("2001:db8:2::1");
     let rejection = read_one(value).unwrap_err();
-    assert_eq!(rejection.code, RejectCode::DeviceNotFound);
-    assert_eq!(rejection.message, "no IPv6 address known for 192.168.1.23");
-}
-
-#[test]
-fn what_is_not_built_is_refused_and_not_ignored() {
-    let rejection = read_one(with("requiredInterface", json!("wifi"))).unwrap_err();
-    assert_eq!(rejection.code, RejectCode::Unsupported);
+    assert_eq!(rejection.code, RejectCode::Invalid);
+    assert!(rejection.message.contains("128"), "{rejection}");
 }
 
 #[test]
@@ -213,14 +207,14 @@ fn one_bad_session_leaves_the_others() {
     .iter()
     .map(|value| serde_json::value::to_raw_value(value).unwrap())
     .collect();
-    let (entries, nameless) = read(&raw, Duration::ZERO);
+    let (items, nameless) = read(&raw, Duration::ZERO);
     let text = nameless.unwrap();
     assert_eq!(
         text,
         "session 0 has an illegal sessionId, \"a/b\"; so it is with 1 more"
     );
-    let ids: Vec<_> = entries.iter().map(|e| &*e.id).collect();
+    let ids: Vec<_> = items.iter().map(|item| &*item.id).collect();
     assert_eq!(ids, ["a", "b", "a"]);
-    assert!(entries[0].standing.ready().is_some());
-    assert!(entries[1].standing.ready().is_none() && entries[2].standing.ready().is_none());
+    assert!(items[0].order.is_ok());
+    assert!(items[1].order.is_err() && items[2].order.is_err());
 }

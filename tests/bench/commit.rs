@@ -10,7 +10,7 @@ use nix::sched::{CloneFlags, unshare};
 use qod_agent::nft::{MarkBits, Nft};
 use qod_agent::reconcile::{Wanted, reconcile};
 use qod_agent::ruleset::Hook;
-use qod_agent::session::{self, Entry};
+use qod_agent::session::{self, Entry, Item};
 use qod_wire::SessionState;
 
 use super::lab::prompt::prompt_here;
@@ -100,7 +100,19 @@ fn entries(count: usize) -> Vec<Entry> {
         .iter()
         .map(|session| serde_json::value::to_raw_value(session).unwrap())
         .collect();
-    session::read(&raw, NOW).0
+    let (items, _) = session::read(&raw, NOW);
+    // The devices are where the sessions say.
+    let entry = |item: Item| {
+        let session = item.order.map(|order| {
+            let addresses: Vec<_> = order.device.addresses().collect();
+            order.session(&addresses)
+        });
+        Entry {
+            id: item.id,
+            standing: session.into(),
+        }
+    };
+    items.into_iter().map(entry).collect()
 }
 
 /// Makes the kernel hold exactly these, and asserts that all of them are in force.

@@ -1,36 +1,49 @@
-//! The router's links: which ports devices are attached to, and the device towards the internet.
-//!
-//! [`Links::snapshot`] reads them from the kernel whenever it is asked; [`Watch`] says when it is
-//! worth asking again. Events carry no news themselves: a dump is cheap, it is never out of step,
-//! and events get lost.
+//! Ports, LAN devices and the WAN device, as they are at one moment.
 
-use std::fmt;
-use std::io;
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv6Addr};
 use std::path::Path;
 
-use futures_util::{FutureExt, TryStreamExt};
+use futures_util::TryStreamExt;
 use netlink_packet_route::address::{
     AddressAttribute, AddressHeaderFlags, AddressMessage, AddressScope,
 };
 use netlink_packet_route::link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
-use nix::errno::Errno;
 use qod_wire::Medium;
-use rtnetlink::sys::protocols::NETLINK_ROUTE;
-use rtnetlink::sys::{AsyncSocket, AsyncSocketExt, SocketAddr, TokioSocket};
-use rtnetlink::{Handle, MulticastGroup};
+
+use super::{Error, Rtnetlink};
+use crate::flow::Prefix;
 
 /// What the agent needs to know of the router's links, at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Snapshot {
+    /// The configured LAN devices that are there, in the order of the configuration.
+    pub lans: Vec<Lan>,
     /// Where devices are attached, in the order of the configuration, then of their index.
     pub ports: Vec<Port>,
     /// The device towards the internet. None: it is not configured, or not there.
     pub wan: Option<Wan>,
     /// Global IPv6 prefixes of the configured LAN devices, with their lengths.
     pub prefixes: Vec<(Ipv6Addr, u8)>,
+    /// Every address of the router itself, of whatever device.
+    pub own: BTreeSet<IpAddr>,
     /// Configured devices that are not there.
     pub missing: Vec<String>,
+}
+
+/// One configured LAN device: where the router meets the devices of the home as its neighbours.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lan {
+    /// Linux device.
+    pub name: String,
+    /// Its index: another one after the device was made anew.
+    pub index: u32,
+    /// Whether devices are attached to its members, and not to itself.
+    pub is_bridge: bool,
+    /// Whether it is set up and has a carrier: whether anybody can be asked.
+    pub is_up: bool,
+    /// Where its neighbours' addresses are.
+    pub prefixes: Vec<Prefix>,
 }
 
 /// One port towards the home: a member of a bridge, or a device of its own.
@@ -65,16 +78,28 @@ pub struct Wan {
 /// The configured links, and the way to the kernel.
 #[derive(Clone, Debug)]
 pub struct Links {
-    handle: Handle,
+    pub(super) rtnetlink: Rtnetlink,
     lan: Vec<String>,
     wan: Option<String>,
 }
 
 impl Links {
-    /// `lan`: bridges or devices of their own; `wan`: none on a plain access point. The handle's
-    /// connection must be polled by somebody.
-    pub fn new(handle: Handle, lan: Vec<String>, wan: Option<String>) -> Self {
-        Self { handle, lan, wan }
+    /// `lan`: bridges or devices of their own; `wan`: none on a plain access point.
+    pub fn new(rtnetlink: Rtnetlink, lan: Vec<String>, wan: Option<String>) -> Self {
+        Self {
+            rtnetlink,
+            lan,
+            wan,
+        }
+    }
+
+    /// Begins to listen to changes.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's refusal.
+    pub fn watch(&self) -> Result<super::Watch, Error> {
+        super::Watch::new(self.rtnetlink.port)
     }
 
     /// What is there now.
@@ -84,16 +109,10 @@ impl Links {
     /// The kernel's refusal. A device that is not there is none: it is in
     /// [`missing`](Snapshot::missing).
     pub async fn snapshot(&self) -> Result<Snapshot, Error> {
-        let links = self
-            .handle
-            .link()
-            .get()
-            .execute()
-            .try_collect::<Vec<_>>()
-            .await;
+        let handle = &self.rtnetlink.handle;
+        let links = handle.link().get().execute().try_collect::<Vec<_>>().await;
         let links = links.map_err(|error| Error::new("reading the links", error))?;
-        let addresses = self
-            .handle
+        let addresses = handle
             .address()
             .get()
             .execute()
@@ -102,7 +121,9 @@ impl Links {
         let addresses = addresses.map_err(|error| Error::new("reading the addresses", error))?;
         let links: Vec<_> = links.iter().filter_map(Link::read).collect();
         let addresses: Vec<_> = addresses.iter().filter_map(Address::read).collect();
-        Ok(self.compose(&links, &addresses))
+        let mut snapshot = self.compose(&links, &addresses);
+        snapshot.own = addresses.iter().map(|address| address.address).collect();
+        Ok(snapshot)
     }
 
     fn compose(&self, links: &[Link], addresses: &[Address]) -> Snapshot {
@@ -129,12 +150,22 @@ impl Links {
                     bridge: bridge.clone(),
                 });
             }
-            let on_device = addresses
-                .iter()
-                .filter(|address| address.index == device.index);
-            snapshot
-                .prefixes
-                .extend(on_device.filter_map(Address::prefix));
+            let on_device = || {
+                addresses
+                    .iter()
+                    .filter(|address| address.index == device.index)
+            };
+            let global = on_device().filter(|address| address.is_global);
+            snapshot.prefixes.extend(global.filter_map(Address::prefix));
+            snapshot.lans.push(Lan {
+                name: name.clone(),
+                index: device.index,
+                is_bridge: device.is_bridge,
+                is_up: device.up && device.carrier,
+                prefixes: on_device()
+                    .filter_map(|address| Prefix::new(address.address, address.length))
+                    .collect(),
+            });
         }
         if let Some(name) = &self.wan {
             match find(name) {
@@ -142,7 +173,7 @@ impl Links {
                 Some(link) => {
                     let on_wan = addresses
                         .iter()
-                        .filter(|address| address.index == link.index);
+                        .filter(|address| address.index == link.index && address.is_global);
                     snapshot.wan = Some(Wan {
                         name: name.clone(),
                         index: link.index,
@@ -165,6 +196,7 @@ struct Link {
     master: Option<u32>,
     is_bridge: bool,
     up: bool,
+    carrier: bool,
     mtu: u32,
     medium: Medium,
 }
@@ -177,6 +209,7 @@ impl Link {
             master: None,
             is_bridge: false,
             up: message.header.flags.contains(LinkFlags::Up),
+            carrier: message.header.flags.contains(LinkFlags::LowerUp),
             mtu: 0,
             medium: Medium::Wired,
         };
@@ -210,12 +243,14 @@ fn medium(device: &str) -> Medium {
     }
 }
 
-/// One dumped address that others can reach.
+/// One dumped address.
 #[derive(Clone, Debug)]
 struct Address {
     index: u32,
     address: IpAddr,
     length: u8,
+    /// Whether others can reach it from beyond the link.
+    is_global: bool,
 }
 
 impl Address {
@@ -223,9 +258,6 @@ impl Address {
         let header = &message.header;
         // Not yet known to be the only one of its kind, or known not to be.
         let unusable = AddressHeaderFlags::Tentative | AddressHeaderFlags::Dadfailed;
-        if header.scope != AddressScope::Universe || header.flags.intersects(unusable) {
-            return None;
-        }
         let find = |local: bool| {
             message
                 .attributes
@@ -239,10 +271,13 @@ impl Address {
         // On a point-to-point link IFA_ADDRESS is the other end's (linux/if_addr.h).
         let address = find(true).or_else(|| find(false))?;
         let unique_local = matches!(address, IpAddr::V6(address) if address.is_unique_local());
-        (!unique_local).then_some(Self {
+        Some(Self {
             index: header.index,
             address,
             length: header.prefix_len,
+            is_global: header.scope == AddressScope::Universe
+                && !header.flags.intersects(unusable)
+                && !unique_local,
         })
     }
 
@@ -253,108 +288,6 @@ impl Address {
         let host_bits = 128_u32.saturating_sub(self.length.into());
         let mask = u128::MAX.checked_shl(host_bits).unwrap_or(0);
         Some((Ipv6Addr::from_bits(address.to_bits() & mask), self.length))
-    }
-}
-
-/// Says when links or addresses may have changed.
-///
-/// What the kernel tells is not decoded: that something came is all that counts. So nothing is
-/// kept here; what is not yet read waits in the socket's buffer, and when that is full the kernel
-/// says so, which is an event like any other. Changes of qdiscs are no events.
-pub struct Watch {
-    socket: TokioSocket,
-    buffer: Vec<u8>,
-}
-
-impl Watch {
-    /// Begins to listen: what changes from now on is not missed. Must be called in a tokio runtime.
-    ///
-    /// # Errors
-    ///
-    /// The kernel's refusal.
-    pub fn new() -> Result<Self, Error> {
-        let open = || {
-            let mut socket = TokioSocket::new(NETLINK_ROUTE)?;
-            socket.socket_mut().bind(&SocketAddr::new(0, 0))?;
-            let groups = [
-                MulticastGroup::Link,
-                MulticastGroup::Ipv4Ifaddr,
-                MulticastGroup::Ipv6Ifaddr,
-            ];
-            for group in groups {
-                socket.socket_mut().add_membership(group as u32)?;
-            }
-            Ok(socket)
-        };
-        let socket = open().map_err(|error| Error {
-            doing: "listening to link events",
-            error,
-        })?;
-        Ok(Self {
-            socket,
-            buffer: Vec::with_capacity(64),
-        })
-    }
-
-    /// Waits for the next change. However many have come since the last call, they are one. Safe
-    /// to drop while it waits.
-    ///
-    /// # Errors
-    ///
-    /// The socket is broken.
-    pub async fn changed(&mut self) -> Result<(), Error> {
-        self.receive().await?;
-        while let Some(received) = self.receive().now_or_never() {
-            received?;
-        }
-        Ok(())
-    }
-
-    async fn receive(&mut self) -> Result<(), Error> {
-        self.buffer.clear();
-        match self.socket.recv(&mut self.buffer).await {
-            // Some were lost.
-            Err(error) if error.raw_os_error() == Some(Errno::ENOBUFS as i32) => Ok(()),
-            received => received.map_err(|error| Error {
-                doing: "reading link events",
-                error,
-            }),
-        }
-    }
-}
-
-impl fmt::Debug for Watch {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Watch").finish_non_exhaustive()
-    }
-}
-
-/// The kernel did not say what links there are.
-#[derive(Debug)]
-pub struct Error {
-    doing: &'static str,
-    error: io::Error,
-}
-
-impl Error {
-    fn new(doing: &'static str, error: rtnetlink::Error) -> Self {
-        let error = match error {
-            rtnetlink::Error::NetlinkError(message) => message.to_io(),
-            error => io::Error::other(error.to_string()),
-        };
-        Self { doing, error }
-    }
-}
-
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.doing, self.error)
-    }
-}
-
-impl std::error::Error for Error {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        Some(&self.error)
     }
 }
 
@@ -369,6 +302,7 @@ mod tests {
                 index: 1,
                 address: address.parse().unwrap(),
                 length,
+                is_global: true,
             };
             address
                 .prefix()
