@@ -373,6 +373,21 @@ fn who_is_unknown_is_asked_for_before_it_is_called_absent() {
 }
 
 #[test]
+fn who_does_not_answer_is_asked_again() {
+    let house = House::start();
+    mute(&house.home.phone);
+    house.forget(PHONE_V4);
+    house.reject(
+        session(json!({ "ipv4Address": PHONE_V4 }), v4_server()),
+        "DEVICE_NOT_FOUND",
+    );
+    // It says nothing of its own accord.
+    unmute(&house.home.phone);
+    house.wait(Duration::from_secs(35), "ACTIVE");
+    assert_eq!(house.phone(server_v4(5)), BOTH);
+}
+
+#[test]
 fn an_unknown_ipv6_device_is_asked_for_and_found() {
     let house = House::start();
     house.forget(PHONE_V6);
