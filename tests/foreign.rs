@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 
 /// By when a repair is done.
 const SOON: Duration = Duration::from_secs(2);
+const LIMIT: Duration = Duration::from_secs(10);
 
 /// What somebody does with `nft`, and that the marks are back in time.
 fn assert_repaired(home: &Home, streams: &[Stream<'_>], deed: &str) {
@@ -50,7 +51,7 @@ fn a_table_that_is_flushed_deleted_or_damaged_is_repaired_and_counts_on() {
     ] {
         // The counters of the moment before are among those that a report has told.
         let before = script.statuses().len();
-        wait::expect("another report", SOON, || {
+        wait::expect("another report", LIMIT, || {
             (script.statuses().len() > before + 1).then_some(())
         });
         assert_repaired(home, &streams, deed);
@@ -97,9 +98,9 @@ fn queues_that_are_deleted_or_changed_are_repaired() {
     let site = Site::start();
     let home = &site.home;
     // Without what each packet moves.
-    let whole = wait::expect("the queues", SOON, || {
+    let whole = wait::expect("the queues", LIMIT, || {
         let queues = queues(home);
-        (queues.matches("tbf").count() == 4).then_some(queues)
+        (queues.matches("qdisc tbf").count() == 4).then_some(queues)
     });
     for deed in [
         "qdisc del dev wan root\n",

@@ -28,6 +28,8 @@ pub(super) const ALLOWED: &[c_long] = &[
     libc::SYS_epoll_pwait,
     libc::SYS_epoll_pwait2,
     libc::SYS_eventfd2,
+    // The lock is given back at the end.
+    libc::SYS_flock,
     libc::SYS_ppoll,
     // Sockets. Nothing listens anew.
     libc::SYS_bind,
