@@ -14,6 +14,7 @@ use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
 use super::certificate::Certificates;
 use super::netns::Netns;
+use super::wait;
 
 /// What every fetch of the instructions is answered.
 #[derive(Clone, Debug)]
@@ -159,6 +160,7 @@ impl Script {
         limit: Duration,
         wanted: impl Fn(&Value) -> bool,
     ) -> Value {
+        let limit = wait::patient(limit);
         let end = Instant::now() + limit;
         let mut state = self.shared.lock();
         loop {
