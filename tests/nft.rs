@@ -198,3 +198,26 @@ fn a_hook_that_is_refused_costs_itself_alone() {
         );
     });
 }
+
+#[test]
+fn what_the_kernel_does_with_an_end_is_found_by_trying() {
+    alone(|| async {
+        run("nft add table netdev lab");
+        run("nft add set netdev lab ends { type mark; flags timeout; }");
+        // An element that is added again: kernels before 6.12 leave its end where it was.
+        for timeout in ["100s", "1000s"] {
+            run(&format!(
+                "nft add element netdev lab ends {{ 1 timeout {timeout} }}"
+            ));
+        }
+        let set = run("nft list set netdev lab ends");
+        let left = set.split("expires ").nth(1).unwrap();
+        // 16m39s or 1m39s.
+        let moves = left.starts_with("16m");
+        assert!(moves || left.starts_with("1m"), "{set}");
+        let mut nft = open();
+        assert_eq!(nft.moves_end().unwrap(), moves);
+        // Nothing is left of the attempt.
+        assert_eq!(run("nft list tables").trim(), "table netdev lab");
+    });
+}

@@ -17,6 +17,12 @@ NEEDED=(
     chrt:util-linux
     shellcheck:shellcheck
 )
+# The same for the machine of scripts/vm-test.sh.
+NEEDED_FOR_VM=(
+    qemu-system-x86_64:qemu-system-x86
+    busybox:busybox-static
+    strip:binutils
+)
 
 die() {
     printf '%s: %s\n' "${0##*/}" "$*" >&2

@@ -17,6 +17,7 @@ use nix::sys::socket::{
 
 use super::netns::Netns;
 use super::packet::{Packet, Way};
+use super::wait;
 
 /// `PACKET_OUTGOING` of `linux/if_packet.h`.
 const OUTGOING: u8 = 4;
@@ -75,7 +76,7 @@ impl Capture {
         limit: Duration,
         mut wanted: impl FnMut(&Packet) -> bool,
     ) -> Option<Packet> {
-        let end = Instant::now() + limit;
+        let end = Instant::now() + wait::patient(limit);
         let mut packets = self.seen.packets.lock().unwrap();
         let mut looked_at = 0;
         loop {

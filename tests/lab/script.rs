@@ -293,6 +293,7 @@ impl Script {
         limit: Duration,
         wanted: impl Fn(&Value) -> bool,
     ) -> Value {
+        let limit = wait::patient(limit);
         let end = Instant::now() + limit;
         let mut state = self.shared.lock();
         loop {

@@ -79,7 +79,8 @@ impl<'a> Stream<'a> {
                 while !stop.load(Ordering::Relaxed) {
                     let gone = (0..BURST).filter(|_| socket.send(&[0; 18]).is_ok());
                     sent.fetch_add(gone.count() as u64, Ordering::Relaxed);
-                    thread::sleep(PAUSE);
+                    // A machine that is emulated would have time for nothing else.
+                    thread::sleep(wait::patient(PAUSE));
                 }
             }
         });
