@@ -100,6 +100,11 @@ fn a_session_is_in_force_when_it_is_available_and_gone_when_it_is_deleted() {
     );
     let status = agent.status(&home.router).unwrap();
     assert_eq!(status["sessions"][0]["upstream"]["packets"], 2, "{status}");
+    // The profile's highest rates are the session's.
+    let table = home
+        .router
+        .output("nft", &["list", "table", "netdev", "qod"]);
+    assert!(table.contains("chain limit_up_46_"), "{table}");
 
     // A second order of an overlapping flow is refused, whoever asks.
     backend

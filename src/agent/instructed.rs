@@ -1,13 +1,18 @@
 //! What the instructions in force ask for.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use qod_wire::{Link, QueueMode};
 
 use crate::backend::RawInstructions;
 use crate::config::Config;
-use crate::ruleset::Ruleset;
-use crate::session::{self, Entry, Item, Standing};
+use crate::flow::Match;
+use crate::ruleset::{Held, Ruleset};
+use crate::session::{self, Entry, Item, Session, Standing};
+
+/// Longest time that reading the ruleset takes on a busy router.
+const READING: Duration = Duration::from_secs(1);
 
 /// Instructions with their sessions read, and the configuration's values where they have none.
 pub(super) struct Instructed {
@@ -43,7 +48,14 @@ impl Instructed {
 
     /// Takes over the ends that the kernel holds where they come first. Within the tolerance an element in
     /// force is left alone, and when it ends its session has ended, not vanished.
-    pub(super) fn adopt_ends(&mut self, held: &Ruleset, now: Duration) {
+    ///
+    /// `remembered` are the elements as they were last read back.
+    pub(super) fn adopt_ends(
+        &mut self,
+        held: &Ruleset,
+        remembered: &BTreeMap<Match, Held>,
+        now: Duration,
+    ) {
         for (item, entry) in self.items.iter_mut().zip(&mut self.entries) {
             let Standing::Ready(session) = &mut entry.standing else {
                 continue;
@@ -51,11 +63,15 @@ impl Instructed {
             let Some(end) = session.ends.filter(|end| *end > now) else {
                 continue;
             };
-            if let Some(remaining) = held.remaining(session) {
-                session.ends = Some(end.min(now + remaining));
-                if let Ok(order) = &mut item.order {
-                    order.ends = session.ends;
-                }
+            let adopted = match held.remaining(session) {
+                Some(remaining) => end.min(now + remaining),
+                // Reading takes time, so the end was taken for a little later than it was.
+                None if end - now < READING && was_held(remembered, session) => now,
+                None => continue,
+            };
+            session.ends = Some(adopted);
+            if let Ok(order) = &mut item.order {
+                order.ends = session.ends;
             }
         }
     }
@@ -70,8 +86,20 @@ impl Instructed {
         ends.filter(|end| *end > now).min()
     }
 
+    /// Whether a session may have ended by now, though its end is taken for later.
+    pub(super) fn nears_an_end(&self, now: Duration) -> bool {
+        self.next_end(now).is_some_and(|end| end - now < READING)
+    }
+
     /// Whether there is anything to look for in the home.
     pub(super) fn has_orders(&self) -> bool {
         self.items.iter().any(|item| item.order.is_ok())
     }
+}
+
+fn was_held(remembered: &BTreeMap<Match, Held>, session: &Session) -> bool {
+    session.matches.iter().any(|matches| {
+        let element = remembered.get(matches);
+        element.is_some_and(|element| element.session == session.id)
+    })
 }

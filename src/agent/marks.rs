@@ -51,10 +51,15 @@ impl Agent {
         let hooks = self.hooks();
         let trouble = match self.instructed.take() {
             Some(mut instructed) => {
+                if instructed.nears_an_end(clock::now())
+                    && let Ok(held) = self.nft.observe()
+                {
+                    instructed.adopt_ends(&held, &self.remembered, clock::now());
+                }
                 let result = self.bring(&instructed.entries, &hooks);
                 let trouble = match result {
                     Ok((outcome, held)) => {
-                        instructed.adopt_ends(&held, clock::now());
+                        instructed.adopt_ends(&held, &self.remembered, clock::now());
                         let trouble = outcome.trouble().map(str::to_owned);
                         self.outcome = Some(outcome);
                         self.read_back(&held, &instructed.entries);
@@ -120,11 +125,14 @@ impl Agent {
 
     /// Reads the kernel again: counters move by themselves.
     pub(super) fn refresh(&mut self) {
-        let Some(instructed) = self.instructed.take() else {
+        let Some(mut instructed) = self.instructed.take() else {
             return;
         };
         match self.nft.observe() {
-            Ok(held) => self.read_back(&held, &instructed.entries),
+            Ok(held) => {
+                instructed.adopt_ends(&held, &self.remembered, clock::now());
+                self.read_back(&held, &instructed.entries);
+            }
             Err(error) => self.troubles.ruleset = Some(Warning::new("KERNEL", error)),
         }
         self.instructed = Some(instructed);

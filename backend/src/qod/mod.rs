@@ -91,10 +91,8 @@ async fn try_create(app: Arc<App>, headers: HeaderMap, body: Body) -> Result<Res
             dscp: profile.dscp,
             direction: Direction::Both,
             required_interface: None,
-            // Agents refuse a session whose rate they cannot hold, and none can yet; so a profile's
-            // highest rates are told to the application, and not enforced.
-            max_upstream_kbps: None,
-            max_downstream_kbps: None,
+            max_upstream_kbps: profile.max_upstream_kbps,
+            max_downstream_kbps: profile.max_downstream_kbps,
             expires_in: None,
         },
         id,

@@ -57,6 +57,10 @@ pub struct Profile {
     pub min_seconds: i64,
     /// Longest session in seconds, at most a day.
     pub max_seconds: i64,
+    /// Upstream rate in kbit/s above which packets lose the queue.
+    pub max_upstream_kbps: Option<u64>,
+    /// Downstream rate in kbit/s above which packets lose the queue.
+    pub max_downstream_kbps: Option<u64>,
     /// Whether a session must name device ports.
     pub ports_required: bool,
     /// Whether a session may name port ranges.
@@ -134,6 +138,12 @@ impl Profile {
                 .find(|(known, _)| *known == key)
                 .map(|(_, value)| *value)
         };
+        let kbps = |key| {
+            // Below 1 kbit/s it would take the queue from every packet.
+            value(key)
+                .map(|bps| u64::try_from(bps / 1_000).unwrap_or(u64::MAX))
+                .filter(|kbps| *kbps > 0)
+        };
         // A session lasts whole seconds: a shortest time is rounded up, a longest one down, to a day at most.
         let day = 86_400_u128;
         let min =
@@ -149,6 +159,8 @@ impl Profile {
             dscp: dscp(&object.require("dscp")?)?,
             min_seconds: i64::try_from(min).unwrap_or(1),
             max_seconds: i64::try_from(max).unwrap_or(86_400),
+            max_upstream_kbps: kbps("maxUpstreamRate"),
+            max_downstream_kbps: kbps("maxDownstreamRate"),
             ports_required: flag("portsRequired", false)?,
             ranges_allowed: flag("rangesAllowed", true)?,
             name,
