@@ -18,11 +18,11 @@ use lab::site::{
     EF, Site, apply, assert_counters_grow, assert_no_gap, newest_run, script_address, sessions,
     streams, wait_another_run,
 };
-use lab::{Agent, Home, Script, Stream, agent};
+use lab::{Agent, Home, Script, Stream, agent, wait};
 use serde_json::{Value, json};
 
 #[test]
-fn twenty_restarts_and_twenty_kills_lose_no_mark_and_no_count() {
+fn restarts_and_kills_lose_no_mark_and_no_count() {
     let Site {
         home,
         script,
@@ -30,7 +30,7 @@ fn twenty_restarts_and_twenty_kills_lose_no_mark_and_no_count() {
     } = Site::start();
     let streams = streams(&home);
     let before = streams.each_ref().map(Stream::wait_marked);
-    for round in 0..40 {
+    for round in 0..wait::repetitions(40) {
         let run = newest_run(&script);
         if round % 2 == 0 {
             agent.process.terminate(Duration::from_secs(1));

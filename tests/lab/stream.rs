@@ -80,7 +80,7 @@ impl<'a> Stream<'a> {
                     let gone = (0..BURST).filter(|_| socket.send(&[0; 18]).is_ok());
                     sent.fetch_add(gone.count() as u64, Ordering::Relaxed);
                     // A machine that is emulated would have time for nothing else.
-                    thread::sleep(wait::patient(PAUSE));
+                    thread::sleep(wait::patient(wait::patient(PAUSE)));
                 }
             }
         });

@@ -5,16 +5,25 @@ use std::sync::OnceLock;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-/// A limit as it holds on this machine: `QOD_LAB_PATIENCE` times as long, for one that is emulated.
-pub fn patient(limit: Duration) -> Duration {
-    static FACTOR: OnceLock<u32> = OnceLock::new();
-    let factor = FACTOR.get_or_init(|| match env::var("QOD_LAB_PATIENCE") {
+/// How much slower than a real machine this one is: `QOD_LAB_PATIENCE`, for one that is emulated.
+fn patience() -> u32 {
+    static PATIENCE: OnceLock<u32> = OnceLock::new();
+    *PATIENCE.get_or_init(|| match env::var("QOD_LAB_PATIENCE") {
         Ok(text) => text
             .parse()
             .unwrap_or_else(|e| panic!("QOD_LAB_PATIENCE={text}: {e}")),
         Err(_) => 1,
-    });
-    limit * *factor
+    })
+}
+
+/// A limit as it holds on this machine.
+pub fn patient(limit: Duration) -> Duration {
+    limit * patience()
+}
+
+/// How many of so many repetitions this machine has time for.
+pub fn repetitions(count: u32) -> u32 {
+    count.div_ceil(patience())
 }
 
 /// Asks every 2 ms until there is an answer; `None` when the time is over.
