@@ -100,7 +100,7 @@ for each in "${TESTS[@]}"; do
 done
 
 started=$SECONDS
-vm_run "$root" "$work/console.log" $LIMIT_OF_ALL
+vm_run "$root" "$work/console.log" "$LIMIT_OF_ALL"
 tr -d '\r' < "$work/console.log" > "$work/log"
 echo "kernel $(sed -n 's/^@@ kernel //p' "$work/log")"
 

@@ -7,6 +7,7 @@ use qod_wire::{QueueMode, Warning};
 use tokio::time::Instant;
 
 use super::Agent;
+use super::report::states;
 use crate::clock;
 use crate::nft;
 use crate::reconcile::{self, Outcome, Wanted};
@@ -132,6 +133,8 @@ impl Agent {
             Ok(held) => {
                 instructed.adopt_ends(&held, &self.remembered, clock::now());
                 self.read_back(&held, &instructed.entries);
+                // Whoever asked has seen it; the backend is to know it too.
+                self.pending.report |= self.reported != states(&self.sessions);
             }
             Err(error) => self.troubles.ruleset = Some(Warning::new("KERNEL", error)),
         }

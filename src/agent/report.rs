@@ -14,6 +14,7 @@ impl Agent {
         self.next_report = Instant::now() + self.config.report_interval;
         self.look_for_offload();
         self.reported = states(&self.sessions);
+        self.pending.report = false;
         let status = Arc::new(self.status().await);
         // The reporting task ends with the agent, so somebody listens.
         let _ = self.reports.send(Some(status));
