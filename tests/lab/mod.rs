@@ -30,6 +30,7 @@ mod conversation;
 pub mod delay;
 pub mod flood;
 pub mod folder;
+pub mod generation;
 pub mod home;
 pub mod http;
 pub mod kernel;
