@@ -63,6 +63,11 @@ else
     step 'unit tests' tests --workspace --lib --bins
     FAILED+=('tests against the kernel (not run)')
 fi
+if has apt-get && [ "$(dpkg --print-architecture)" = amd64 ]; then
+    step "tests on the distribution's kernel" scripts/vm-test.sh
+else
+    NOT_RUN+=("tests on an older kernel: scripts/vm-test.sh needs Debian's for amd64")
+fi
 
 printf '\n'
 for each in "${NOT_RUN[@]}"; do

@@ -24,8 +24,8 @@ LEFT_OUT=(
 )
 # Seconds for one of them, for the machine with all of them, and how much longer than on a real machine a test
 # may wait for something.
-LIMIT=${QOD_VM_LIMIT:-300}
-LIMIT_OF_ALL=${QOD_VM_LIMIT_OF_ALL:-900}
+LIMIT=300
+LIMIT_OF_ALL=900
 PATIENCE=5
 
 NEEDED+=("${NEEDED_FOR_VM[@]}")

@@ -56,7 +56,7 @@ vm_root() {
         ln -s busybox "$root/bin/$applet"
     done
     # The same programs as here, where busybox has its own of that name: the tests know these.
-    for applet in sh ip tc ss nft chrt nsenter unshare; do
+    for applet in sh ip tc ss nft bridge chrt nsenter setpriv unshare; do
         vm_program "$root" "$(command -v "$applet")" "/bin/$applet"
     done
 }
