@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
 use qod_wire::{QueueMode, Warning};
-use tokio::time::Instant;
 
 use super::Agent;
 use super::report::states;
@@ -48,7 +47,7 @@ impl Agent {
 
     /// Brings the kernel to what is wanted and reads it back.
     pub(super) fn reconcile(&mut self) {
-        self.looked = Instant::now();
+        self.looked = clock::now();
         let hooks = self.hooks();
         let trouble = match self.instructed.take() {
             Some(mut instructed) => {

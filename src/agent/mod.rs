@@ -97,8 +97,8 @@ pub struct Agent {
     /// When what went wrong is tried again.
     retry: Instant,
     next_report: Instant,
-    /// When the ruleset was last looked at.
-    looked: Instant,
+    /// When the ruleset was last looked at, on the boot-time clock.
+    looked: Duration,
 }
 
 /// How far a removal of everything has come.
@@ -207,7 +207,7 @@ impl Agent {
             },
             earliest: now,
             retry: now + RETRY,
-            looked: now,
+            looked: clock::now(),
         }
     }
 
@@ -295,12 +295,14 @@ impl Agent {
         if self.pending.any() {
             return self.earliest;
         }
-        // Leases are renewed long before they end, however rare reports are.
-        let mut wake = self.next_report.min(self.looked + plan::LEASE / 4);
         let now = clock::now();
-        // A session that ended within the margin is still to be looked at.
-        let since = now.saturating_sub(MARGIN);
-        if let Some(end) = self.instructed.as_ref().and_then(|i| i.next_end(since)) {
+        // Leases are renewed long before they end, however rare reports are.
+        let renewal = Instant::now() + (self.looked + plan::LEASE / 4).saturating_sub(now);
+        let mut wake = self.next_report.min(renewal);
+        // An end that had not passed, with its margin, when the ruleset was looked at is still to be seen:
+        // also if what was done since took longer than that.
+        let seen = self.looked.saturating_sub(MARGIN);
+        if let Some(end) = self.instructed.as_ref().and_then(|i| i.next_end(seen)) {
             wake = wake.min(Instant::now() + (end + MARGIN).saturating_sub(now));
         }
         if let Some(end) = self.devices.deadline() {
