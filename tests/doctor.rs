@@ -189,7 +189,9 @@ fn a_good_router_is_good_and_stays_as_it_is() {
         let ruleset = home.router.output("nft", &["list", "ruleset"]);
         ruleset + &qdiscs(&home) + &home.router.output("ip", &["-o", "link"])
     };
-    let before = state();
+    let before = wait::expect("all links are up", Duration::from_secs(2), || {
+        Some(state()).filter(|state| !state.contains("NO-CARRIER"))
+    });
     let (text, code) = check(&home.router, &config());
     assert_eq!(state(), before);
     assert_eq!(code, 0, "{text}");

@@ -132,6 +132,8 @@ fn devices(hook: &[u8]) -> Result<Vec<String>, Error> {
             }
         }
     }
+    // The kernel's order is nobody's choice.
+    devices.sort();
     Ok(devices)
 }
 
