@@ -29,7 +29,7 @@ tests() {
 
 step 'cargo fmt' cargo fmt --all --check
 step 'cargo clippy' cargo clippy --locked --workspace --all-targets -- -D warnings
-step 'shellcheck' shellcheck --external-sources scripts/*.sh scripts/lib/*.sh .ci/run
+step 'shellcheck' shellcheck --external-sources scripts/*.sh scripts/lib/*.sh scripts/lib/vm-init .ci/run
 step 'build' build_programs
 
 NOT_RUN=()
@@ -62,6 +62,11 @@ else
     NOT_RUN+=("tests/*.rs: ${reason:-needs root}")
     step 'unit tests' tests --workspace --lib --bins
     FAILED+=('tests against the kernel (not run)')
+fi
+if has apt-get && [ "$(dpkg --print-architecture)" = amd64 ]; then
+    step "tests on the distribution's kernel" scripts/vm-test.sh
+else
+    NOT_RUN+=("tests on an older kernel: scripts/vm-test.sh needs Debian's for amd64")
 fi
 
 printf '\n'

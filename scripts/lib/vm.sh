@@ -50,13 +50,17 @@ vm_root() {
     ln -s bin "$root/sbin"
     # /usr too: a machine with merged folders has its libraries there.
     ln -s . "$root/usr"
+    # A namespace's own files are laid over these.
+    : > "$root/etc/resolv.conf"
+    echo '127.0.0.1 localhost' > "$root/etc/hosts"
+    echo 'hosts: files dns' > "$root/etc/nsswitch.conf"
     cp -r "$KERNEL/lib/modules" "$root/lib/"
     vm_program "$root" "$(command -v busybox)" /bin/busybox
     for applet in cat ls mkdir modprobe mount poweroff rm sleep timeout umount; do
         ln -s busybox "$root/bin/$applet"
     done
     # The same programs as here, where busybox has its own of that name: the tests know these.
-    for applet in sh ip tc ss nft chrt nsenter unshare; do
+    for applet in sh ip tc ss nft bridge chrt nsenter setpriv unshare; do
         vm_program "$root" "$(command -v "$applet")" "/bin/$applet"
     done
 }
