@@ -29,7 +29,7 @@ tests() {
 
 step 'cargo fmt' cargo fmt --all --check
 step 'cargo clippy' cargo clippy --locked --workspace --all-targets -- -D warnings
-step 'shellcheck' shellcheck --external-sources scripts/*.sh scripts/lib/*.sh .ci/run
+step 'shellcheck' shellcheck --external-sources scripts/*.sh scripts/lib/*.sh scripts/lib/vm-init .ci/run
 step 'build' build_programs
 
 NOT_RUN=()

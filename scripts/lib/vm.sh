@@ -50,6 +50,10 @@ vm_root() {
     ln -s bin "$root/sbin"
     # /usr too: a machine with merged folders has its libraries there.
     ln -s . "$root/usr"
+    # A namespace's own files are laid over these.
+    : > "$root/etc/resolv.conf"
+    echo '127.0.0.1 localhost' > "$root/etc/hosts"
+    echo 'hosts: files dns' > "$root/etc/nsswitch.conf"
     cp -r "$KERNEL/lib/modules" "$root/lib/"
     vm_program "$root" "$(command -v busybox)" /bin/busybox
     for applet in cat ls mkdir modprobe mount poweroff rm sleep timeout umount; do
