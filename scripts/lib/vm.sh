@@ -54,9 +54,10 @@ vm_root() {
     : > "$root/etc/resolv.conf"
     echo '127.0.0.1 localhost' > "$root/etc/hosts"
     echo 'hosts: files dns' > "$root/etc/nsswitch.conf"
+    echo 'root:x:0:0::/:/bin/sh' > "$root/etc/passwd"
     cp -r "$KERNEL/lib/modules" "$root/lib/"
     vm_program "$root" "$(command -v busybox)" /bin/busybox
-    for applet in cat ls mkdir modprobe mount poweroff rm sleep timeout umount; do
+    for applet in cat env ls mkdir modprobe mount poweroff rm sleep timeout umount; do
         ln -s busybox "$root/bin/$applet"
     done
     # The same programs as here, where busybox has its own of that name: the tests know these.
