@@ -9,26 +9,21 @@
 
 mod lab;
 
-use std::net::SocketAddr;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::time::Duration;
 
 use lab::home::{Device, server_v4};
 use lab::script::Reply;
+use lab::site::{EF, script_address};
 use lab::{Agent, Exchange, Home, Observer, Script, agent, wait};
 use serde_json::{Value, json};
 
-const EF: u8 = 46;
 const LIMIT: Duration = Duration::from_secs(10);
 
 fn session() -> Value {
     json!({ "sessionId": "a", "dscp": EF, "expiresIn": 600,
         "device": { "ipv4Address": "192.168.1.23" }, "applicationServer": { "ipv4Address": "198.51.100.5" } })
-}
-
-fn script_address() -> SocketAddr {
-    SocketAddr::new(server_v4(19).into(), 8080)
 }
 
 fn reply(status: u16, body: &str) -> Reply {

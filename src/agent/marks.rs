@@ -1,7 +1,6 @@
 //! The marks in the kernel: brought to what is wanted, read back, guarded.
 
 use std::collections::{BTreeMap, HashSet};
-use std::time::Duration;
 
 use qod_wire::{QueueMode, Warning};
 
@@ -145,8 +144,7 @@ impl Agent {
         let Some(outcome) = &self.outcome else {
             return;
         };
-        let now: Duration = clock::now();
-        self.sessions = outcome.sessions(held, entries, self.config.max_sessions, now);
+        self.sessions = outcome.sessions(held, entries, self.config.max_sessions, clock::now());
         self.attached = !held.hooks.is_empty();
         let ids: HashSet<&SessionId> = entries.iter().map(|entry| &entry.id).collect();
         self.remembered
