@@ -161,7 +161,7 @@ async fn follow(app: Arc<App>) {
 }
 
 async fn sweep(app: &App, now: i64) -> Result<(), StoreError> {
-    while app.store.sweep_sessions(now).await? == 1_000 {}
+    while app.store.end_expired(now).await? == Store::MOST_EXPIRED {}
     Ok(())
 }
 

@@ -16,8 +16,8 @@ use std::process::{Command, Stdio};
 
 use common::{ADMIN, Running, SCOPES, session as request};
 use qod_backend::store::{
-    Admits, AgentReport, All, Created, Home, HomePut, IdentifierKind, Nai, NewSession, PhoneNumber,
-    SessionReport, SigningKey, Store, StoreError,
+    Admits, AgentReport, All, Created, Ending, Home, HomePut, IdentifierKind, Nai, NewSession,
+    PhoneNumber, SessionReport, SigningKey, Store, StoreError,
 };
 use qod_wire::{Session, SessionState};
 use serde_json::json;
@@ -217,10 +217,19 @@ async fn sessions(store: &Store) {
     assert_eq!(store.session("s-1", NOW).await.unwrap(), Some(first));
     assert_eq!(store.sessions("s-0", 9, NOW).await.unwrap().len(), 1);
     assert_eq!(
-        store.delete_session("s-0", "h", NOW).await.unwrap(),
+        store
+            .end_session("s-0", "h", Ending::Deleted, NOW)
+            .await
+            .unwrap(),
         Some(revision + 1)
     );
-    assert_eq!(store.delete_session("s-0", "h", NOW).await.unwrap(), None);
+    assert_eq!(
+        store
+            .end_session("s-0", "h", Ending::Deleted, NOW)
+            .await
+            .unwrap(),
+        None
+    );
     assert_eq!(store.session_ids("h", NOW).await.unwrap(), ["s-1"]);
 
     let later = NOW + 10_000;
@@ -233,7 +242,7 @@ async fn sessions(store: &Store) {
         store.create_session(next, later).await.unwrap(),
         Created::New(_)
     ));
-    assert_eq!(store.sweep_sessions(later + 1).await.unwrap(), 1);
+    assert_eq!(store.end_expired(later + 1).await.unwrap(), 1);
 
     let tasks: Vec<_> = (0..20)
         .map(|number| {

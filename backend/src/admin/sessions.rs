@@ -11,7 +11,7 @@ use super::{PAGE, after, authorize, check_id};
 use crate::error_info::ErrorInfo;
 use crate::qod::{end_session, response};
 use crate::server::App;
-use crate::store::{StoreError, StoredSession};
+use crate::store::{Ending, StoreError, StoredSession};
 
 /// `GET /admin/v1/sessions/{id}`.
 pub async fn get(
@@ -60,7 +60,7 @@ pub async fn delete(
         .session(&id, app.clock.now_ms())
         .await?
         .ok_or_else(no_session)?;
-    end_session(&app, session.id, session.home).await?;
+    end_session(&app, session.id, session.home, Ending::Terminated).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -27,7 +27,7 @@ use self::status::QosStatus;
 use crate::error_info::ErrorInfo;
 use crate::oauth::Caller;
 use crate::server::{App, read_body};
-use crate::store::{Created, NewSession, StoreError, StoredSession};
+use crate::store::{Created, Ending, NewSession, StoreError, StoredSession};
 use crate::{form, json, secret};
 
 /// Longest body, in bytes.
@@ -168,7 +168,7 @@ pub async fn delete(
 ) -> Result<StatusCode, ErrorInfo> {
     let caller = Caller::with_scope(&app, &headers, "qod-sessions-delete").await?;
     let session = own_session(&app, &caller, id).await?;
-    end_session(&app, session.id, session.home).await?;
+    end_session(&app, session.id, session.home, Ending::Deleted).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -176,16 +176,21 @@ pub async fn delete(
 ///
 /// # Errors
 /// 404 if it had ended already; 503, 500: the store failed.
-pub async fn end_session(app: &Arc<App>, id: String, home: String) -> Result<(), ErrorInfo> {
+pub async fn end_session(
+    app: &Arc<App>,
+    id: String,
+    home: String,
+    ending: Ending,
+) -> Result<(), ErrorInfo> {
     let app = app.clone();
     let task = tokio::spawn(async move {
         let revision = app
             .store
-            .delete_session(&id, &home, app.clock.now_ms())
+            .end_session(&id, &home, ending, app.clock.now_ms())
             .await?;
         if let Some(revision) = revision {
             app.wake.raise(&home, revision);
-            tracing::info!(session = id, home, "session deleted");
+            tracing::info!(session = id, home, ?ending, "session ended");
         }
         Ok::<_, StoreError>(revision)
     });

@@ -13,6 +13,7 @@
 mod agents;
 mod consumers;
 mod credentials;
+mod ending;
 mod homes;
 mod keys;
 mod migrations;
@@ -30,6 +31,7 @@ use sqlx::{Any, AnyPool, Executor, Row, Transaction};
 pub use agents::{Agent, AgentReport, SessionReport};
 pub use consumers::Consumer;
 pub use credentials::{MOST_TOKENS, OVERLAP_MS, Owner, REPEAT_MS};
+pub use ending::Ending;
 pub use homes::{Admits, All, Home, HomePut, Identifier, IdentifierKind, Link, Nai, PhoneNumber};
 pub use keys::SigningKey;
 pub use sessions::{Created, LiveSession, NewSession, StoredSession};

@@ -5,6 +5,7 @@ use serde_json::Value;
 use sqlx::any::AnyRow;
 use sqlx::{Any, Row, Transaction};
 
+use super::ending::end_expired_key;
 use super::{OrDoing, Store, StoreError, is_taken, lock_home};
 use crate::flow::Flow;
 
@@ -72,7 +73,7 @@ pub enum Created {
     NoHome,
 }
 
-const COLUMNS: &str =
+pub(super) const COLUMNS: &str =
     "id, home_id, consumer, created_ms, expires_ms, added_revision, request, request_hash";
 
 impl Store {
@@ -91,14 +92,8 @@ impl Store {
             return Ok(Created::NoHome);
         };
         if let Some(key) = &new.idempotency_key {
-            // An ended session that was not swept yet does not hold its key.
-            sqlx::query("DELETE FROM sessions WHERE consumer = $1 AND idempotency_key = $2 AND expires_ms <= $3")
-                .bind(&new.consumer)
-                .bind(key)
-                .bind(now_ms)
-                .execute(&mut *transaction)
-                .await
-                .or_doing(doing)?;
+            // An ended session that is still there does not hold its key.
+            end_expired_key(&mut transaction, &new.consumer, key, now_ms).await?;
             if let Some(before) = by_key(&mut transaction, &new.consumer, key).await? {
                 return Ok(Created::Before(before));
             }
@@ -210,52 +205,6 @@ impl Store {
             .collect()
     }
 
-    /// Ends a session of `home`. The home's new revision, or `None` if it had ended already.
-    ///
-    /// # Errors
-    /// The store failed; then nothing was changed.
-    pub async fn delete_session(
-        &self,
-        id: &str,
-        home: &str,
-        now_ms: i64,
-    ) -> Result<Option<i64>, StoreError> {
-        let doing = "delete a session";
-        let mut transaction = self.write.begin().await.or_doing(doing)?;
-        let Some(revision) = lock_home(&mut transaction, home, now_ms).await? else {
-            return Ok(None);
-        };
-        let deleted =
-            sqlx::query("DELETE FROM sessions WHERE id = $1 AND home_id = $2 AND expires_ms > $3")
-                .bind(id)
-                .bind(home)
-                .bind(now_ms)
-                .execute(&mut *transaction)
-                .await
-                .or_doing(doing)?;
-        if deleted.rows_affected() == 0 {
-            return Ok(None);
-        }
-        transaction.commit().await.or_doing(doing)?;
-        Ok(Some(revision))
-    }
-
-    /// Removes at most 1,000 sessions that have ended, and returns how many. Their end raises no revision: agents
-    /// end them by themselves.
-    ///
-    /// # Errors
-    /// The store failed.
-    pub async fn sweep_sessions(&self, now_ms: i64) -> Result<u64, StoreError> {
-        let swept = sqlx::query(
-            "DELETE FROM sessions WHERE id IN (SELECT id FROM sessions WHERE expires_ms <= $1 LIMIT 1000)",
-        )
-        .bind(now_ms)
-        .execute(&self.write)
-        .await
-        .or_doing("remove ended sessions")?;
-        Ok(swept.rows_affected())
-    }
-
     /// What the agents of a home are to do: its revision, its link and its sessions, the oldest first. `None`: no
     /// such home. It is one statement, so that revision and sessions belong together.
     ///
@@ -350,7 +299,7 @@ async fn by_key(
         .transpose()
 }
 
-fn read_session(row: &AnyRow, doing: &'static str) -> Result<StoredSession, StoreError> {
+pub(super) fn read_session(row: &AnyRow, doing: &'static str) -> Result<StoredSession, StoreError> {
     let request: String = row.try_get("request").or_doing(doing)?;
     Ok(StoredSession {
         id: row.try_get("id").or_doing(doing)?,
