@@ -16,6 +16,7 @@ pub mod admin;
 pub mod agent_api;
 pub mod backend;
 pub mod certificate;
+pub mod client;
 pub mod clock;
 pub mod config;
 pub mod error_info;
