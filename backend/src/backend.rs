@@ -13,10 +13,11 @@ use crate::admin::{self, TokenFileError};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::listener;
+use crate::metrics::{self, Metrics, census};
 use crate::oauth::{Issuer, IssuerError};
 use crate::presence::{FLUSH_MS, Presence};
 use crate::qod::profiles::{Profiles, ProfilesError};
-use crate::server::{App, router};
+use crate::server::{App, router, watchers_router};
 use crate::store::{Store, StoreError};
 use crate::tls::{self, TlsError};
 use crate::wake::Wake;
@@ -26,6 +27,8 @@ const TICK: Duration = Duration::from_secs(1);
 /// How far the clocks of two processes over one database may differ before one's changes reach the other's polls
 /// only when those end, in milliseconds.
 const CLOCK_SKEW_MS: i64 = 10_000;
+/// How long the store may take to write what is left and to close.
+const LEAVE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Why the backend did not start.
 #[derive(Debug, thiserror::Error)]
@@ -66,8 +69,12 @@ impl StartError {
 pub struct Backend {
     /// Where it listens.
     pub address: SocketAddr,
+    /// Where it shows its metrics to everybody, if it does.
+    pub metrics_address: Option<SocketAddr>,
     app: Arc<App>,
-    serving: JoinHandle<()>,
+    serving: Vec<JoinHandle<()>>,
+    closing: watch::Sender<bool>,
+    drain: Duration,
 }
 
 impl Backend {
@@ -87,12 +94,14 @@ impl Backend {
             store.clone(),
         )
         .await?;
-        let listen = |source| StartError::Listen {
-            address: config.listen,
-            source,
+        let (listener, address) = listen(config.listen).await?;
+        let (watchers, metrics_address) = match config.operation.metrics_listen {
+            Some(address) => {
+                let (listener, address) = listen(address).await?;
+                (Some(listener), Some(address))
+            }
+            None => (None, None),
         };
-        let listener = TcpListener::bind(config.listen).await.map_err(listen)?;
-        let address = listener.local_addr().map_err(listen)?;
         let app = Arc::new(App {
             presence: Presence::new(clock.clone()),
             clock,
@@ -103,19 +112,37 @@ impl Backend {
             admin_token_hash,
             silent_ms: config.agent_silent_seconds * 1_000,
             draining: watch::Sender::new(false),
+            metrics: Metrics::new(Clock::system().now_ms()),
+            census: Arc::default(),
         });
+        metrics::read_app(&app);
         tokio::spawn(follow(app.clone()));
-        let serving = tokio::spawn(listener::serve(
+        tokio::spawn(census::follow(app.clone()));
+        let closing = watch::Sender::new(false);
+        let mut serving = vec![tokio::spawn(listener::serve(
+            app.clone(),
             listener,
             tls,
             router(app.clone()),
-            app.draining.subscribe(),
-        ));
+            closing.subscribe(),
+        ))];
+        if let Some(listener) = watchers {
+            serving.push(tokio::spawn(listener::serve(
+                app.clone(),
+                listener,
+                None,
+                watchers_router(app.clone()),
+                closing.subscribe(),
+            )));
+        }
         tracing::info!(%address, tls = config.tls.is_some(), "listening");
         Ok(Self {
             address,
+            metrics_address,
             app,
             serving,
+            closing,
+            drain: Duration::from_secs(config.operation.drain_seconds),
         })
     }
 
@@ -124,15 +151,32 @@ impl Backend {
         self.app.presence.held()
     }
 
-    /// Ends the backend: held polls are answered, requests under way are finished, connections end.
+    /// Ends the backend, in bounded time. First it says so: it is not ready any more, and polls are answered. After
+    /// `drainSeconds` no connection is accepted, requests under way are finished, and connections end.
     pub async fn stop(self) {
         self.app.draining.send_replace(true);
-        if let Err(error) = self.serving.await {
-            tracing::error!(%error, "the listener failed");
+        tokio::time::sleep(self.drain).await;
+        self.closing.send_replace(true);
+        for serving in self.serving {
+            if let Err(error) = serving.await {
+                tracing::error!(%error, "the listener failed");
+            }
         }
-        write_presence(&self.app).await;
-        self.app.store.close().await;
+        let leave = async {
+            write_presence(&self.app).await;
+            self.app.store.close().await;
+        };
+        if tokio::time::timeout(LEAVE_TIMEOUT, leave).await.is_err() {
+            tracing::warn!("the store did not let go in time");
+        }
     }
+}
+
+async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
+    let failed = |source| StartError::Listen { address, source };
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let address = listener.local_addr().map_err(failed)?;
+    Ok((listener, address))
 }
 
 /// What is done all the time. A failing store is tried again at the next turn.

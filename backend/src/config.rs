@@ -3,10 +3,14 @@
 //! A JSON object. Every key has a default, an unknown key is an error, and so is a key of a later version: nothing
 //! that an operator writes is silently without effect.
 
+mod operation;
+
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use crate::json::{self, Invalid, Node, Object};
+
+pub use operation::{LogFormat, Operation};
 
 /// Keys that the design names and this version does not serve.
 const NOT_SERVED: &[&str] = &[
@@ -37,6 +41,8 @@ pub struct Config {
     pub issuer_url: String,
     /// `issuer.audience`: what tokens name as their audience. Default `qod`.
     pub audience: String,
+    /// How the process runs.
+    pub operation: Operation,
 }
 
 /// PEM files.
@@ -82,6 +88,7 @@ impl Default for Config {
             agent_silent_seconds: 120,
             issuer_url: "qod-backend".to_owned(),
             audience: "qod".to_owned(),
+            operation: Operation::default(),
         }
     }
 }
@@ -122,12 +129,16 @@ impl Config {
             "profilesFile",
             "agentSilentSeconds",
             "issuer",
+            "metrics",
+            "logFormat",
+            "usage",
+            "statusPollSeconds",
+            "statusPollCaFile",
+            "drainSeconds",
         ])?;
         let mut config = Self::default();
         if let Some(node) = object.get("listen") {
-            config.listen = node.string()?.parse().map_err(|_| {
-                node.invalid("must be an address and a port, as 127.0.0.1:8080 or [::1]:8080")
-            })?;
+            config.listen = address(&node)?;
         }
         if let Some(node) = object.get("database") {
             config.database = database(&node)?;
@@ -144,6 +155,7 @@ impl Config {
         if let Some(node) = object.get("issuer") {
             issuer(&node.object()?, &mut config)?;
         }
+        config.operation = operation::read(&object)?;
         if !config.is_sqlite() && config.admin_token_file.is_none() {
             return Err(Invalid {
                 path: "adminTokenFile".to_owned(),
@@ -162,6 +174,12 @@ impl Config {
 
 fn not_served(node: &Node<'_>) -> Invalid {
     node.invalid("is not supported by this version")
+}
+
+fn address(node: &Node<'_>) -> Result<SocketAddr, Invalid> {
+    node.string()?
+        .parse()
+        .map_err(|_| node.invalid("must be an address and a port, as 127.0.0.1:8080 or [::1]:8080"))
 }
 
 fn database(node: &Node<'_>) -> Result<String, Invalid> {

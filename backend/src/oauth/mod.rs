@@ -14,6 +14,7 @@ use serde_json::Value;
 pub use issuer::{Issuer, IssuerError};
 pub use token::issue;
 
+use crate::access;
 use crate::error_info::ErrorInfo;
 use crate::server::App;
 
@@ -42,6 +43,7 @@ impl Caller {
                 return Err(ErrorInfo::unavailable());
             }
         };
+        access::note_consumer(&claims.client_id);
         Ok(Self {
             // RFC 9068 §2.2: of a token without a user the subject is the client.
             sub: (claims.sub != claims.client_id).then_some(claims.sub),

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::status::{AgentView, Message, QosStatus, derive};
 use crate::server::App;
-use crate::store::{StoreError, StoredSession};
+use crate::store::{Agent, StoreError, StoredSession};
 
 /// What is known of a session's state now.
 ///
@@ -15,16 +15,32 @@ pub async fn state(
     session: &StoredSession,
 ) -> Result<(QosStatus, Vec<Message>), StoreError> {
     let agents = app.store.agents_of(&session.home).await?;
+    Ok(judge(
+        app,
+        &session.id,
+        session.added_revision,
+        session.created_ms,
+        &agents,
+    ))
+}
+
+/// The same, where the agents of the session's home were read before.
+pub fn judge(
+    app: &App,
+    id: &str,
+    added_revision: i64,
+    created_ms: i64,
+    agents: &[Agent],
+) -> (QosStatus, Vec<Message>) {
     let views: Vec<AgentView<'_>> = agents
         .iter()
         .map(|agent| AgentView {
-            report: agent.sessions.get(&session.id),
-            silent: app.is_silent(&agent.id, agent.last_poll_ms, session.created_ms),
+            report: agent.sessions.get(id),
+            silent: app.is_silent(&agent.id, agent.last_poll_ms, created_ms),
             connected: app.is_connected(&agent.id, agent.last_poll_ms),
         })
         .collect();
-    let waited_long = app.is_long_ago(session.created_ms);
-    Ok(derive(session.added_revision, &views, waited_long))
+    derive(added_revision, &views, app.is_long_ago(created_ms))
 }
 
 /// The session as its consumer sees it.

@@ -11,9 +11,11 @@
 //! without the sleeping retries of SQLite's busy handler, and readers never wait for them (WAL).
 
 mod agents;
+mod census;
 mod consumers;
 mod credentials;
 mod ending;
+pub mod failures;
 mod homes;
 mod keys;
 mod migrations;
@@ -29,6 +31,7 @@ use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
 use sqlx::{Any, AnyPool, Executor, Row, Transaction};
 
 pub use agents::{Agent, AgentReport, SessionReport};
+pub use census::{CensusPage, CensusSession};
 pub use consumers::Consumer;
 pub use credentials::{MOST_TOKENS, OVERLAP_MS, Owner, REPEAT_MS};
 pub use ending::Ending;
@@ -292,7 +295,11 @@ trait OrDoing<T> {
 
 impl<T> OrDoing<T> for Result<T, sqlx::Error> {
     fn or_doing(self, doing: &'static str) -> Result<T, StoreError> {
-        self.map_err(|source| StoreError::Sql { doing, source })
+        self.map_err(|source| {
+            let error = StoreError::Sql { doing, source };
+            failures::count(&error);
+            error
+        })
     }
 }
 
