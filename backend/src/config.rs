@@ -3,19 +3,16 @@
 //! A JSON object. Every key has a default, an unknown key is an error, and so is a key of a later version: nothing
 //! that an operator writes is silently without effect.
 
+mod notifications;
+
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+pub use self::notifications::Notifications;
 use crate::json::{self, Invalid, Node, Object};
 
 /// Keys that the design names and this version does not serve.
-const NOT_SERVED: &[&str] = &[
-    "trustedProxies",
-    "notifications",
-    "homeDevices",
-    "limits",
-    "consumers",
-];
+const NOT_SERVED: &[&str] = &["trustedProxies", "homeDevices", "limits", "consumers"];
 
 /// What the operator configured.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,6 +34,8 @@ pub struct Config {
     pub issuer_url: String,
     /// `issuer.audience`: what tokens name as their audience. Default `qod`.
     pub audience: String,
+    /// `notifications`: how consumers are notified.
+    pub notifications: Notifications,
 }
 
 /// PEM files.
@@ -82,6 +81,7 @@ impl Default for Config {
             agent_silent_seconds: 120,
             issuer_url: "qod-backend".to_owned(),
             audience: "qod".to_owned(),
+            notifications: Notifications::default(),
         }
     }
 }
@@ -122,6 +122,7 @@ impl Config {
             "profilesFile",
             "agentSilentSeconds",
             "issuer",
+            "notifications",
         ])?;
         let mut config = Self::default();
         if let Some(node) = object.get("listen") {
@@ -144,9 +145,19 @@ impl Config {
         if let Some(node) = object.get("issuer") {
             issuer(&node.object()?, &mut config)?;
         }
+        if let Some(node) = object.get("notifications") {
+            config.notifications = notifications::read(&node.object()?)?;
+        }
         if !config.is_sqlite() && config.admin_token_file.is_none() {
             return Err(Invalid {
                 path: "adminTokenFile".to_owned(),
+                reason: "is missing: without an SQLite file there is no place to make one"
+                    .to_owned(),
+            });
+        }
+        if !config.is_sqlite() && config.notifications.key_file.is_none() {
+            return Err(Invalid {
+                path: "notifications.keyFile".to_owned(),
                 reason: "is missing: without an SQLite file there is no place to make one"
                     .to_owned(),
             });
@@ -269,6 +280,18 @@ mod tests {
             (
                 r#"{"database":"postgres://x"}"#,
                 "adminTokenFile: is missing: without an SQLite file there is no place to make one",
+            ),
+            (
+                r#"{"database":"postgres://x","adminTokenFile":"a"}"#,
+                "notifications.keyFile: is missing: without an SQLite file there is no place to make one",
+            ),
+            (
+                r#"{"notifications":{"allowPrivate":1}}"#,
+                "notifications.allowPrivate: must be true or false",
+            ),
+            (
+                r#"{"notifications":{"retry":1}}"#,
+                "notifications.retry: is not a known key",
             ),
         ] {
             assert_eq!(
