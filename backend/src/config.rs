@@ -3,23 +3,19 @@
 //! A JSON object. Every key has a default, an unknown key is an error, and so is a key of a later version: nothing
 //! that an operator writes is silently without effect.
 
+mod notifications;
 mod operation;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+pub use self::notifications::Notifications;
 use crate::json::{self, Invalid, Node, Object};
 
 pub use operation::{LogFormat, Operation};
 
 /// Keys that the design names and this version does not serve.
-const NOT_SERVED: &[&str] = &[
-    "trustedProxies",
-    "notifications",
-    "homeDevices",
-    "limits",
-    "consumers",
-];
+const NOT_SERVED: &[&str] = &["trustedProxies", "homeDevices", "limits", "consumers"];
 
 /// What the operator configured.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,6 +39,8 @@ pub struct Config {
     pub audience: String,
     /// How the process runs.
     pub operation: Operation,
+    /// `notifications`: how consumers are notified.
+    pub notifications: Notifications,
 }
 
 /// PEM files.
@@ -89,6 +87,7 @@ impl Default for Config {
             issuer_url: "qod-backend".to_owned(),
             audience: "qod".to_owned(),
             operation: Operation::default(),
+            notifications: Notifications::default(),
         }
     }
 }
@@ -135,6 +134,7 @@ impl Config {
             "statusPollSeconds",
             "statusPollCaFile",
             "drainSeconds",
+            "notifications",
         ])?;
         let mut config = Self::default();
         if let Some(node) = object.get("listen") {
@@ -156,9 +156,19 @@ impl Config {
             issuer(&node.object()?, &mut config)?;
         }
         config.operation = operation::read(&object)?;
+        if let Some(node) = object.get("notifications") {
+            config.notifications = notifications::read(&node.object()?)?;
+        }
         if !config.is_sqlite() && config.admin_token_file.is_none() {
             return Err(Invalid {
                 path: "adminTokenFile".to_owned(),
+                reason: "is missing: without an SQLite file there is no place to make one"
+                    .to_owned(),
+            });
+        }
+        if !config.is_sqlite() && config.notifications.key_file.is_none() {
+            return Err(Invalid {
+                path: "notifications.keyFile".to_owned(),
                 reason: "is missing: without an SQLite file there is no place to make one"
                     .to_owned(),
             });
@@ -287,6 +297,18 @@ mod tests {
             (
                 r#"{"database":"postgres://x"}"#,
                 "adminTokenFile: is missing: without an SQLite file there is no place to make one",
+            ),
+            (
+                r#"{"database":"postgres://x","adminTokenFile":"a"}"#,
+                "notifications.keyFile: is missing: without an SQLite file there is no place to make one",
+            ),
+            (
+                r#"{"notifications":{"allowPrivate":1}}"#,
+                "notifications.allowPrivate: must be true or false",
+            ),
+            (
+                r#"{"notifications":{"retry":1}}"#,
+                "notifications.retry: is not a known key",
             ),
         ] {
             assert_eq!(

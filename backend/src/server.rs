@@ -17,6 +17,7 @@ use crate::clock::Clock;
 use crate::error_info::ErrorInfo;
 use crate::metrics::census::Census;
 use crate::metrics::{self, Metrics};
+use crate::notifications::Notifications;
 use crate::oauth::{self, Issuer};
 use crate::presence::{CONNECTED_MS, Presence};
 use crate::qod::profiles::Profiles;
@@ -43,6 +44,8 @@ pub struct App {
     pub issuer: Issuer,
     /// What may be asked for.
     pub profiles: Profiles,
+    /// Tells consumers what changes.
+    pub notifications: Notifications,
     /// SHA-256 of the admin token, in hexadecimal.
     pub admin_token_hash: String,
     /// After this time without a poll an agent is silent, in milliseconds.

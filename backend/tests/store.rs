@@ -15,9 +15,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use common::{ADMIN, Running, SCOPES, session as request};
+use qod_backend::notifications::event::EventStatus;
 use qod_backend::store::{
-    Admits, AgentReport, All, Created, Ending, Home, HomePut, IdentifierKind, Nai, NewSession,
-    PhoneNumber, SessionReport, SigningKey, Store, StoreError,
+    Admits, Agent, AgentReport, All, Created, Ending, Home, HomePut, IdentifierKind, Judge, Nai,
+    NewSession, PhoneNumber, SessionReport, SigningKey, Store, StoreError, StoredSession,
 };
 use qod_wire::{Session, SessionState};
 use serde_json::json;
@@ -56,9 +57,23 @@ fn session(id: &str, home: &str, port: u16, key: Option<&str>) -> NewSession {
         consumer: "app".to_owned(),
         expires_ms: NOW + 10_000,
         request: json!({"qosProfile": "QOS_E", "ä": "☃"}),
+        sink: None,
         instruction,
         idempotency_key: key.map(str::to_owned),
         request_hash: "hash".to_owned(),
+    }
+}
+
+/// Tells nothing.
+struct Nothing;
+
+impl Judge for Nothing {
+    fn status(&self, _: &StoredSession, _: &[Agent]) -> Option<EventStatus> {
+        None
+    }
+
+    fn last_poll_ms(&self, agent: &Agent) -> i64 {
+        agent.last_poll_ms
     }
 }
 
@@ -286,7 +301,7 @@ async fn agents(store: &Store) {
                 status: "{}",
                 addresses: &["192.0.2.1".to_owned(), "192.0.2.1".to_owned()],
             };
-            store.write_report(report, NOW).await.unwrap()
+            store.write_report(report, &Nothing, NOW).await.unwrap()
         }
     };
     assert!(write("b1", 2).await);

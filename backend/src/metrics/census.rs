@@ -39,6 +39,7 @@ pub struct Counts {
     provisioned: i64,
     connected: i64,
     silent: i64,
+    waiting: i64,
     at_ms: i64,
 }
 
@@ -105,6 +106,7 @@ async fn count_when_asked(app: &App) {
 async fn count(app: &App) -> Result<Counts, StoreError> {
     let mut counts = Counts {
         at_ms: app.clock.now_ms(),
+        waiting: app.store.outbox_depth().await?,
         ..Counts::default()
     };
     let mut after = String::new();
@@ -178,6 +180,11 @@ impl Collector for Shown {
                 "agents_silent",
                 "Agents that have not polled for agentSilentSeconds",
                 counts.silent,
+            ),
+            (
+                "notifications_waiting",
+                "Notifications that are still to be delivered",
+                counts.waiting,
             ),
         ] {
             let gauge = ConstGauge::new(value);

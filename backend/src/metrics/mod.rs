@@ -20,6 +20,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
+use crate::notifications::counters::Counters;
 use crate::server::App;
 use crate::store::failures;
 
@@ -202,6 +203,31 @@ pub fn read_app(app: &Arc<App>) {
         "store_errors",
         "Statements that failed for another reason",
         failures::other,
+    );
+    let of = |read: fn(&Counters) -> u64| {
+        let app = Arc::downgrade(app);
+        move || {
+            app.upgrade()
+                .map_or(0, |app| read(&app.notifications.counters))
+        }
+    };
+    metrics.read(
+        Kind::Counter,
+        "notifications_delivered",
+        "Notifications that arrived",
+        of(Counters::delivered),
+    );
+    metrics.read(
+        Kind::Counter,
+        "notification_failures",
+        "Attempts to deliver a notification that failed",
+        of(Counters::failed),
+    );
+    metrics.read(
+        Kind::Counter,
+        "notifications_given_up",
+        "Notifications that were given up after their last attempt",
+        of(Counters::given_up),
     );
 }
 

@@ -6,8 +6,10 @@ use sqlx::any::AnyRow;
 use sqlx::{Any, Row, Transaction};
 
 use super::ending::end_expired_key;
+use super::outbox::Sink;
 use super::{OrDoing, Store, StoreError, is_taken, lock_home};
 use crate::flow::Flow;
+use crate::notifications::event::{EventStatus, SinkForm};
 
 /// A session to be made.
 #[derive(Clone, Debug)]
@@ -20,8 +22,10 @@ pub struct NewSession {
     pub consumer: String,
     /// When it ends.
     pub expires_ms: i64,
-    /// What the consumer asked for, as it is echoed.
+    /// What the consumer asked for, as it is echoed, without the token of its receiver.
     pub request: Value,
+    /// Where its notifications go.
+    pub sink: Option<Sink>,
     /// What agents are told.
     pub instruction: Session,
     /// The consumer's own name for the request.
@@ -45,8 +49,10 @@ pub struct StoredSession {
     pub expires_ms: i64,
     /// The home's revision that first had it.
     pub added_revision: i64,
-    /// What the consumer asked for, as it is echoed.
+    /// What the consumer asked for, as it is echoed, without the token of its receiver.
     pub request: Value,
+    /// Where its notifications go.
+    pub sink: Option<Sink>,
     /// SHA-256 of the request, in hexadecimal.
     pub request_hash: String,
 }
@@ -73,8 +79,8 @@ pub enum Created {
     NoHome,
 }
 
-pub(super) const COLUMNS: &str =
-    "id, home_id, consumer, created_ms, expires_ms, added_revision, request, request_hash";
+pub(super) const COLUMNS: &str = "id, home_id, consumer, created_ms, expires_ms, added_revision, request, request_hash, \
+     sink_form, sink_url, sink_receiver, sink_token, told";
 
 impl Store {
     /// Makes a session, if it overlaps no other of its home.
@@ -115,7 +121,8 @@ impl Store {
         }
         let inserted = sqlx::query(
             "INSERT INTO sessions (id, home_id, consumer, created_ms, expires_ms, added_revision, request, instruction, \
-             idempotency_key, request_hash) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+             idempotency_key, request_hash, sink_form, sink_url, sink_receiver, sink_token) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
         )
         .bind(&new.id)
         .bind(&new.home)
@@ -127,6 +134,10 @@ impl Store {
         .bind(serde_json::to_string(&new.instruction).or_doing(doing)?)
         .bind(new.idempotency_key.as_deref())
         .bind(&new.request_hash)
+        .bind(new.sink.as_ref().map(|sink| sink.form.as_str()))
+        .bind(new.sink.as_ref().map(|sink| sink.url.as_str()))
+        .bind(new.sink.as_ref().map(|sink| sink.receiver.as_str()))
+        .bind(new.sink.as_ref().and_then(|sink| sink.token.as_deref()))
         .execute(&mut *transaction)
         .await;
         match inserted {
@@ -154,6 +165,7 @@ impl Store {
             expires_ms: new.expires_ms,
             added_revision: revision,
             request: new.request,
+            sink: new.sink,
             request_hash: new.request_hash,
         }))
     }
@@ -301,6 +313,8 @@ async fn by_key(
 
 pub(super) fn read_session(row: &AnyRow, doing: &'static str) -> Result<StoredSession, StoreError> {
     let request: String = row.try_get("request").or_doing(doing)?;
+    let form: Option<String> = row.try_get("sink_form").or_doing(doing)?;
+    let sink = form.map(|form| read_sink(row, &form, doing)).transpose()?;
     Ok(StoredSession {
         id: row.try_get("id").or_doing(doing)?,
         home: row.try_get("home_id").or_doing(doing)?,
@@ -309,6 +323,21 @@ pub(super) fn read_session(row: &AnyRow, doing: &'static str) -> Result<StoredSe
         expires_ms: row.try_get("expires_ms").or_doing(doing)?,
         added_revision: row.try_get("added_revision").or_doing(doing)?,
         request: serde_json::from_str(&request).or_doing(doing)?,
+        sink,
         request_hash: row.try_get("request_hash").or_doing(doing)?,
+    })
+}
+
+fn read_sink(row: &AnyRow, form: &str, doing: &'static str) -> Result<Sink, StoreError> {
+    let told: Option<String> = row.try_get("told").or_doing(doing)?;
+    Ok(Sink {
+        form: SinkForm::of(form).ok_or_else(|| StoreError::Corrupt {
+            doing,
+            what: format!("{form:?} is no form of a notification"),
+        })?,
+        url: row.try_get("sink_url").or_doing(doing)?,
+        receiver: row.try_get("sink_receiver").or_doing(doing)?,
+        token: row.try_get("sink_token").or_doing(doing)?,
+        told: told.as_deref().and_then(EventStatus::of),
     })
 }
