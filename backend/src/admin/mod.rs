@@ -5,6 +5,7 @@ pub mod consumers;
 pub mod homes;
 pub mod sessions;
 mod token_file;
+pub mod usage;
 
 use axum::body::Body;
 use axum::http::HeaderMap;
@@ -48,10 +49,12 @@ fn check_id(id: &str) -> Result<(), ErrorInfo> {
 
 /// `?after=ID`: where the list goes on.
 fn after(query: Option<String>) -> Result<String, ErrorInfo> {
-    match form::query(query)?
-        .into_iter()
-        .find(|(key, _)| key == "after")
-    {
+    parameter(query, "after")
+}
+
+/// The id that a parameter of the query names; empty: none.
+fn parameter(query: Option<String>, name: &str) -> Result<String, ErrorInfo> {
+    match form::query(query)?.into_iter().find(|(key, _)| key == name) {
         Some((_, id)) if !id.is_empty() => check_id(&id).map(|()| id),
         _ => Ok(String::new()),
     }

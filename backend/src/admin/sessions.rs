@@ -7,11 +7,11 @@ use axum::extract::{Path, RawQuery, State};
 use axum::http::{HeaderMap, StatusCode};
 use serde_json::{Value, json};
 
-use super::{PAGE, after, authorize, check_id};
+use super::{PAGE, after, authorize, check_id, parameter};
 use crate::error_info::ErrorInfo;
 use crate::qod::{end_session, response};
 use crate::server::App;
-use crate::store::{Ending, StoreError, StoredSession};
+use crate::store::{Bytes, Ending, StoreError, StoredSession};
 
 /// `GET /admin/v1/sessions/{id}`.
 pub async fn get(
@@ -29,7 +29,7 @@ pub async fn get(
     Ok(Json(show(&app, &session).await?))
 }
 
-/// `GET /admin/v1/sessions[?after=ID]`: a thousand at a time.
+/// `GET /admin/v1/sessions[?home=ID][&consumer=ID][&after=ID]`: a thousand at a time.
 pub async fn list(
     State(app): State<Arc<App>>,
     headers: HeaderMap,
@@ -37,9 +37,11 @@ pub async fn list(
 ) -> Result<Json<Value>, ErrorInfo> {
     authorize(&app, &headers)?;
     let mut sessions = Vec::new();
+    let home = parameter(query.clone(), "home")?;
+    let consumer = parameter(query.clone(), "consumer")?;
     for session in app
         .store
-        .sessions(&after(query)?, PAGE, app.clock.now_ms())
+        .sessions(&home, &consumer, &after(query)?, PAGE, app.clock.now_ms())
         .await?
     {
         sessions.push(show(&app, &session).await?);
@@ -71,10 +73,17 @@ fn no_session() -> ErrorInfo {
 /// As the consumer sees it, but for the token of its receiver, and whose it is.
 async fn show(app: &App, session: &StoredSession) -> Result<Value, StoreError> {
     let mut shown = response::without_token(app, session).await?;
+    let agents = app.store.agents_of(&session.home).await?;
+    let said = agents
+        .iter()
+        .filter_map(|agent| agent.sessions.get(&session.id));
+    let bytes = Bytes::of(said.map(|said| &said.measured));
     if let Value::Object(shown) = &mut shown {
         shown.insert("home".to_owned(), session.home.clone().into());
         shown.insert("clientId".to_owned(), session.consumer.clone().into());
         shown.insert("addedRevision".to_owned(), session.added_revision.into());
+        shown.insert("upstreamBytes".to_owned(), bytes.upstream.into());
+        shown.insert("downstreamBytes".to_owned(), bytes.downstream.into());
     }
     Ok(shown)
 }

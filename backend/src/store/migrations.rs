@@ -5,7 +5,7 @@ use sqlx::{AnyPool, Row};
 use super::{OrDoing, StoreError};
 
 /// The statements that lead from one version to the next. An entry is never edited after a release.
-const MIGRATIONS: &[&[&str]] = &[FIRST, AGENT_CREDENTIALS, NOTIFICATIONS];
+const MIGRATIONS: &[&[&str]] = &[FIRST, AGENT_CREDENTIALS, NOTIFICATIONS, USAGE];
 
 const FIRST: &[&str] = &[
     // config: the provisioned document. link: what agents get of it, so that a poll need not read the rest.
@@ -69,6 +69,14 @@ const NOTIFICATIONS: &[&str] = &[
      due_ms BIGINT NOT NULL, attempts BIGINT NOT NULL)",
     "CREATE INDEX outbox_by_time ON outbox (due_ms)",
     "CREATE UNIQUE INDEX outbox_by_session ON outbox (session_id, serial)",
+];
+
+const USAGE: &[&str] = &[
+    // measured: what each agent counted, as JSON. final_ms: until then an agent's last word still counts.
+    "CREATE TABLE usage_records (session_id TEXT PRIMARY KEY, consumer TEXT NOT NULL, home_id TEXT NOT NULL, \
+     profile TEXT NOT NULL, from_ms BIGINT NOT NULL, to_ms BIGINT NOT NULL, ending TEXT NOT NULL, \
+     upstream BIGINT NOT NULL, downstream BIGINT NOT NULL, final_ms BIGINT NOT NULL, measured TEXT NOT NULL)",
+    "CREATE INDEX usage_records_by_end ON usage_records (to_ms, session_id)",
 ];
 
 /// Brings the schema up to date, one transaction a version.

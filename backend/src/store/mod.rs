@@ -22,6 +22,7 @@ mod migrations;
 mod outbox;
 mod sessions;
 mod telling;
+mod usage;
 
 use std::fs::OpenOptions;
 use std::io::ErrorKind;
@@ -34,7 +35,7 @@ use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
 use sqlx::{Any, AnyPool, Executor, Row, Transaction};
 use tokio::sync::Notify;
 
-pub use agents::{Agent, AgentReport, SessionReport};
+pub use agents::{Agent, AgentReport, SessionReport, Written};
 pub use census::{CensusPage, CensusSession};
 pub use consumers::Consumer;
 pub use credentials::{MOST_TOKENS, OVERLAP_MS, Owner, REPEAT_MS};
@@ -44,6 +45,7 @@ pub use keys::SigningKey;
 pub use outbox::{Claim, Notification, Sink};
 pub use sessions::{Created, LiveSession, NewSession, StoredSession};
 pub use telling::Judge;
+pub use usage::{Bytes, Counted, LATE_MS, Measured, Tally, UsagePlace, UsageRecord};
 
 use crate::secret::NoRandomness;
 

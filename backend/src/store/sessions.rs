@@ -191,24 +191,30 @@ impl Store {
             .transpose()
     }
 
-    /// All sessions that have not ended, in order of their ids, at most `most`, after `after`.
+    /// The sessions of a home and of a consumer (empty: of all) that have not ended, in order of their ids, at most
+    /// `most`, after `after`.
     ///
     /// # Errors
     /// The store failed.
     pub async fn sessions(
         &self,
+        home: &str,
+        consumer: &str,
         after: &str,
         most: i64,
         now_ms: i64,
     ) -> Result<Vec<StoredSession>, StoreError> {
         let doing = "list sessions";
         let sql = format!(
-            "SELECT {COLUMNS} FROM sessions WHERE id > $1 AND expires_ms > $3 ORDER BY id LIMIT $2"
+            "SELECT {COLUMNS} FROM sessions WHERE id > $1 AND expires_ms > $3 \
+             AND ($4 = '' OR home_id = $4) AND ($5 = '' OR consumer = $5) ORDER BY id LIMIT $2"
         );
         sqlx::query(sqlx::AssertSqlSafe(sql))
             .bind(after)
             .bind(most)
             .bind(now_ms)
+            .bind(home)
+            .bind(consumer)
             .fetch_all(&self.read)
             .await
             .or_doing(doing)?
