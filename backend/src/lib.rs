@@ -23,6 +23,7 @@ pub mod error_info;
 pub mod flow;
 pub mod form;
 pub mod json;
+pub mod known_devices;
 pub mod listener;
 pub mod oauth;
 pub mod ports;

@@ -59,6 +59,7 @@ fn session(id: &str, home: &str, port: u16, key: Option<&str>) -> NewSession {
         instruction,
         idempotency_key: key.map(str::to_owned),
         request_hash: "hash".to_owned(),
+        heard_since_ms: NOW - 120_000,
     }
 }
 

@@ -26,7 +26,7 @@ use self::request::CreateSession;
 use self::status::QosStatus;
 use crate::error_info::ErrorInfo;
 use crate::oauth::Caller;
-use crate::server::{App, read_body};
+use crate::server::{App, expect_json, read_body};
 use crate::store::{Created, Ending, NewSession, StoreError, StoredSession};
 use crate::{form, json, secret};
 
@@ -53,6 +53,7 @@ pub async fn create(
 
 async fn try_create(app: Arc<App>, headers: HeaderMap, body: Body) -> Result<Response, ErrorInfo> {
     let caller = Caller::with_scope(&app, &headers, "qod-sessions-write").await?;
+    expect_json(&headers)?;
     let document = json::parse(&read_body(body, LONGEST).await?)?;
     let request = CreateSession::read(&document)?;
     let idempotency_key = idempotency_key(&headers)?;
@@ -102,6 +103,7 @@ async fn try_create(app: Arc<App>, headers: HeaderMap, body: Body) -> Result<Res
         request: Value::Object(request.echo),
         idempotency_key,
         request_hash: request_hash.clone(),
+        heard_since_ms: now - app.silent_ms,
     };
     // A task of its own: a consumer that hangs up must not part the commit from the wake-up.
     let task = {
@@ -214,12 +216,12 @@ pub async fn list_profiles(
 pub async fn get_profile(
     State(app): State<Arc<App>>,
     headers: HeaderMap,
-    Path(name): Path<String>,
+    name: Result<Path<String>, PathRejection>,
 ) -> Result<Json<Value>, ErrorInfo> {
     Caller::of(&app, &headers).await?;
-    let profile = app
-        .profiles
-        .get(&name)
+    let profile = name
+        .ok()
+        .and_then(|name| app.profiles.get(&name))
         .ok_or_else(|| ErrorInfo::not_found("QosProfile Id does not exist"))?;
     Ok(Json(profile.shown.clone()))
 }

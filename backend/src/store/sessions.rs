@@ -1,6 +1,6 @@
 //! Sessions.
 
-use qod_wire::{Link, Session};
+use qod_wire::{Link, Session, Status};
 use serde_json::Value;
 use sqlx::any::AnyRow;
 use sqlx::{Any, Row, Transaction};
@@ -8,6 +8,7 @@ use sqlx::{Any, Row, Transaction};
 use super::ending::end_expired_key;
 use super::{OrDoing, Store, StoreError, is_taken, lock_home};
 use crate::flow::Flow;
+use crate::known_devices::KnownDevices;
 
 /// A session to be made.
 #[derive(Clone, Debug)]
@@ -28,6 +29,8 @@ pub struct NewSession {
     pub idempotency_key: Option<String>,
     /// SHA-256 of the request, in hexadecimal.
     pub request_hash: String,
+    /// Agents that polled or reported since then are believed when they say which addresses are one device.
+    pub heard_since_ms: i64,
 }
 
 /// A session as it is stored.
@@ -106,10 +109,25 @@ impl Store {
                 .fetch_all(&mut *transaction)
                 .await
                 .or_doing(doing)?;
+        let mut named_otherwise = Vec::new();
         for other in others {
             let text: String = other.try_get(0).or_doing(doing)?;
             let other: Session = serde_json::from_str(&text).or_doing(doing)?;
-            if flow.overlaps(&Flow::of(&other)) {
+            let other = Flow::of(&other);
+            if flow.overlaps(&other) {
+                return Ok(Created::Overlap);
+            }
+            if flow.overlaps_if_one_device(&other) {
+                named_otherwise.push(other);
+            }
+        }
+        // Reports are large: they are read only where they would decide.
+        if !named_otherwise.is_empty() {
+            let known = known_devices(&mut transaction, &new.home, new.heard_since_ms).await?;
+            if named_otherwise
+                .iter()
+                .any(|other| flow.is_one_device(other, &known))
+            {
                 return Ok(Created::Overlap);
             }
         }
@@ -279,6 +297,33 @@ impl Store {
             .map(|row| row.try_get(0).or_doing(doing))
             .collect()
     }
+}
+
+/// Which addresses are one device, by the last reports of a home's agents.
+async fn known_devices(
+    transaction: &mut Transaction<'_, Any>,
+    home: &str,
+    heard_since_ms: i64,
+) -> Result<KnownDevices, StoreError> {
+    let doing = "read which devices a home has";
+    let reports = sqlx::query(
+        "SELECT status FROM agents WHERE home_id = $1 AND (last_poll_ms >= $2 OR last_status_ms >= $2) \
+         AND status IS NOT NULL",
+    )
+    .bind(home)
+    .bind(heard_since_ms)
+    .fetch_all(&mut **transaction)
+    .await
+    .or_doing(doing)?;
+    let mut known = KnownDevices::default();
+    for report in reports {
+        let text: String = report.try_get(0).or_doing(doing)?;
+        // What cannot be read tells nothing: the agent itself looks after conflicts then.
+        if let Ok(status) = serde_json::from_str::<Status>(&text) {
+            known.add(&status);
+        }
+    }
+    Ok(known)
 }
 
 async fn by_key(

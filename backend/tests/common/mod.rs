@@ -220,6 +220,7 @@ pub(crate) struct Running {
     pub(crate) client: Client,
     pub(crate) clock: Clock,
     pub(crate) directory: TempDir,
+    config: Config,
     backend: Option<Backend>,
     runtime: tokio::runtime::Runtime,
 }
@@ -255,6 +256,7 @@ impl Running {
             client: Client::new(format!("{scheme}://{}", backend.address)),
             clock,
             directory,
+            config,
             backend: Some(backend),
             runtime,
         }
@@ -283,6 +285,16 @@ impl Running {
             sqlx::query(statement).execute(&pool).await.unwrap();
             pool.close().await;
         });
+    }
+
+    /// Ends the backend and starts another one over the same files and with the same clock, at another port.
+    pub(crate) fn restart(&mut self) {
+        self.stop();
+        let backend = Backend::start(&self.config, self.clock.clone());
+        let backend = self.runtime.block_on(backend).unwrap();
+        let (scheme, _) = self.client.url.split_once("://").unwrap();
+        self.client.url = format!("{scheme}://{}", backend.address);
+        self.backend = Some(backend);
     }
 
     pub(crate) fn stop(&mut self) {
