@@ -6,7 +6,7 @@ use sqlx::any::AnyRow;
 use sqlx::{Any, Row, Transaction};
 
 use super::ending::end_expired_key;
-use super::{OrDoing, Store, StoreError, is_taken, lock_home};
+use super::{OrDoing, Store, StoreError, is_taken, lock_home, lock_name};
 use crate::flow::Flow;
 
 /// A session to be made.
@@ -28,6 +28,26 @@ pub struct NewSession {
     pub idempotency_key: Option<String>,
     /// SHA-256 of the request, in hexadecimal.
     pub request_hash: String,
+    /// How many sessions the consumer may have.
+    pub caps: Caps,
+}
+
+/// How many sessions a consumer may have at once. `None`: any number.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Caps {
+    /// In all homes together.
+    pub sessions: Option<i64>,
+    /// In one home.
+    pub sessions_per_home: Option<i64>,
+}
+
+/// A cap that is reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cap {
+    /// [`Caps::sessions`].
+    Sessions(i64),
+    /// [`Caps::sessions_per_home`].
+    SessionsPerHome(i64),
 }
 
 /// A session as it is stored.
@@ -69,6 +89,8 @@ pub enum Created {
     Before(StoredSession),
     /// It overlaps another session of the home.
     Overlap,
+    /// The consumer has as many sessions as it may.
+    Capped(Cap),
     /// The home is gone.
     NoHome,
 }
@@ -99,19 +121,25 @@ impl Store {
             }
         }
         let flow = Flow::of(&new.instruction);
-        let others =
-            sqlx::query("SELECT instruction FROM sessions WHERE home_id = $1 AND expires_ms > $2")
-                .bind(&new.home)
-                .bind(now_ms)
-                .fetch_all(&mut *transaction)
-                .await
-                .or_doing(doing)?;
+        let others = sqlx::query(
+            "SELECT instruction, consumer FROM sessions WHERE home_id = $1 AND expires_ms > $2",
+        )
+        .bind(&new.home)
+        .bind(now_ms)
+        .fetch_all(&mut *transaction)
+        .await
+        .or_doing(doing)?;
+        let mut own = 0;
         for other in others {
+            own += i64::from(other.try_get::<&str, _>(1).or_doing(doing)? == new.consumer);
             let text: String = other.try_get(0).or_doing(doing)?;
             let other: Session = serde_json::from_str(&text).or_doing(doing)?;
             if flow.overlaps(&Flow::of(&other)) {
                 return Ok(Created::Overlap);
             }
+        }
+        if let Some(cap) = reached(&mut transaction, &new, own, now_ms).await? {
+            return Ok(Created::Capped(cap));
         }
         let inserted = sqlx::query(
             "INSERT INTO sessions (id, home_id, consumer, created_ms, expires_ms, added_revision, request, instruction, \
@@ -279,6 +307,36 @@ impl Store {
             .map(|row| row.try_get(0).or_doing(doing))
             .collect()
     }
+}
+
+/// The cap that forbids `new`, where its consumer has `own` sessions in its home.
+async fn reached(
+    transaction: &mut Transaction<'_, Any>,
+    new: &NewSession,
+    own: i64,
+    now_ms: i64,
+) -> Result<Option<Cap>, StoreError> {
+    let doing = "count the sessions of a consumer";
+    if let Some(most) = new.caps.sessions_per_home
+        && own >= most
+    {
+        return Ok(Some(Cap::SessionsPerHome(most)));
+    }
+    let Some(most) = new.caps.sessions else {
+        return Ok(None);
+    };
+    // Other homes' locks are not ours: without this one, two of the consumer's requests for two homes would both find
+    // the last place free.
+    lock_name(transaction, &format!("sessions of {}", new.consumer)).await?;
+    let count: i64 =
+        sqlx::query("SELECT COUNT(*) FROM sessions WHERE consumer = $1 AND expires_ms > $2")
+            .bind(&new.consumer)
+            .bind(now_ms)
+            .fetch_one(&mut **transaction)
+            .await
+            .and_then(|row| row.try_get(0))
+            .or_doing(doing)?;
+    Ok((count >= most).then_some(Cap::Sessions(most)))
 }
 
 async fn by_key(
