@@ -119,7 +119,7 @@ fn split(text: &str, separator: char) -> Option<Vec<&str>> {
             character == separator && !quoted
         })
         .collect();
-    (text.matches('"').count() % 2 == 0).then_some(parts)
+    (!quoted).then_some(parts)
 }
 
 #[cfg(test)]

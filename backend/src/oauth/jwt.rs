@@ -167,7 +167,7 @@ fn optional_time(claims: &Value, name: &str) -> Option<Option<i64>> {
         .map_or(Some(None), |value| time(value).map(Some))
 }
 
-/// A NumericDate (RFC 7519 §2), which may have a fraction, from 1970 to the year 9999.
+/// A `NumericDate` (RFC 7519 §2), which may have a fraction, from 1970 to the year 9999.
 fn time(value: &Value) -> Option<i64> {
     const LAST: i64 = 253_402_300_799;
     #[allow(
