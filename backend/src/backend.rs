@@ -13,9 +13,10 @@ use crate::admin::{self, TokenFileError};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::listener;
-use crate::oauth::{Issuer, IssuerError};
+use crate::oauth::{self, Authority, AuthorityError, ChosenSecrets, Consumers};
 use crate::presence::{FLUSH_MS, Presence};
 use crate::qod::profiles::{Profiles, ProfilesError};
+use crate::rate::Buckets;
 use crate::server::{App, router};
 use crate::store::{Store, StoreError};
 use crate::tls::{self, TlsError};
@@ -44,7 +45,7 @@ pub enum StartError {
     Store(#[from] StoreError),
     /// No token can be signed.
     #[error(transparent)]
-    Issuer(#[from] IssuerError),
+    Authority(#[from] AuthorityError),
     /// The address cannot be listened on.
     #[error("listen on {address}: {source}")]
     Listen {
@@ -58,7 +59,11 @@ pub enum StartError {
 impl StartError {
     /// Whether the operator's files are at fault, and not the world.
     pub fn is_configuration(&self) -> bool {
-        matches!(self, Self::Profiles(_) | Self::Tls(_) | Self::Token(_))
+        match self {
+            Self::Profiles(_) | Self::Tls(_) | Self::Token(_) => true,
+            Self::Authority(error) => error.is_configuration(),
+            Self::Store(_) | Self::Listen { .. } => false,
+        }
     }
 }
 
@@ -80,13 +85,7 @@ impl Backend {
         let tls = config.tls.as_ref().map(tls::acceptor).transpose()?;
         let admin_token_hash = admin::open_token_file(config)?;
         let store = Store::open(&config.database).await?;
-        let issuer = Issuer::open(
-            config.issuer_url.clone(),
-            config.audience.clone(),
-            clock.clone(),
-            store.clone(),
-        )
-        .await?;
+        let authority = Authority::open(&config.issuer, clock.clone(), store.clone()).await?;
         let listen = |source| StartError::Listen {
             address: config.listen,
             source,
@@ -95,16 +94,21 @@ impl Backend {
         let address = listener.local_addr().map_err(listen)?;
         let app = Arc::new(App {
             presence: Presence::new(clock.clone()),
+            consumers: Consumers::new(store.clone(), clock.clone(), config.limits),
+            chosen_secrets: ChosenSecrets::default(),
+            wrong_secrets: Buckets::new(oauth::MOST_GUESSED),
+            trusted_proxies: config.trusted_proxies.clone(),
             clock,
             store,
             wake: Wake::default(),
-            issuer,
+            authority,
             profiles,
             admin_token_hash,
             silent_ms: config.agent_silent_seconds * 1_000,
             draining: watch::Sender::new(false),
         });
         tokio::spawn(follow(app.clone()));
+        tokio::spawn(oauth::follow(app.clone()));
         let serving = tokio::spawn(listener::serve(
             listener,
             tls,

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, Bytes};
-use axum::extract::State;
+use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get, post, put};
@@ -15,9 +15,11 @@ use tokio::sync::watch;
 
 use crate::clock::Clock;
 use crate::error_info::ErrorInfo;
-use crate::oauth::{self, Issuer};
+use crate::oauth::{self, Authority, ChosenSecrets, Consumers};
 use crate::presence::{CONNECTED_MS, Presence};
+use crate::proxy::TrustedProxies;
 use crate::qod::profiles::Profiles;
+use crate::rate::Buckets;
 use crate::store::Store;
 use crate::wake::Wake;
 use crate::{admin, agent_api, qod};
@@ -35,8 +37,16 @@ pub struct App {
     pub wake: Wake,
     /// Agents that are there.
     pub presence: Presence,
-    /// Signs and verifies tokens.
-    pub issuer: Issuer,
+    /// Whose tokens count.
+    pub authority: Authority,
+    /// Who calls, and how often.
+    pub consumers: Consumers,
+    /// Secrets that operators chose.
+    pub chosen_secrets: ChosenSecrets,
+    /// Wrong secrets, by client id.
+    pub wrong_secrets: Buckets,
+    /// Proxies that say for whom they ask.
+    pub trusted_proxies: TrustedProxies,
     /// What may be asked for.
     pub profiles: Profiles,
     /// SHA-256 of the admin token, in hexadecimal.
@@ -67,7 +77,7 @@ impl App {
     }
 }
 
-/// Where a request came from.
+/// Where a request came from: the connection's other end, or whom a trusted proxy there asks for.
 #[derive(Clone, Copy, Debug)]
 pub struct Peer(pub SocketAddr);
 
@@ -118,7 +128,20 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/readyz", get(ready))
         .fallback(|| async { ErrorInfo::of_status(StatusCode::NOT_FOUND) })
         .layer(axum::middleware::map_response(speak_json))
+        .layer(axum::middleware::map_request_with_state(
+            app.clone(),
+            name_peer,
+        ))
         .with_state(app)
+}
+
+/// Puts the client in the place of a trusted proxy, for all that is done with the request.
+async fn name_peer(State(app): State<Arc<App>>, mut request: Request) -> Request {
+    if let Some(Peer(peer)) = request.extensions().get().copied() {
+        let client = app.trusted_proxies.client(peer, request.headers());
+        request.extensions_mut().insert(Peer(client));
+    }
+    request
 }
 
 /// A path that the design names and this version does not serve.

@@ -80,7 +80,7 @@ impl World {
         assert_eq!(self.sessions(), before, "{when}: {change}");
     }
 
-    /// A refusal with row 1 to 6: 400 INVALID_INPUT.
+    /// A refusal with row 1 to 6: 400 `INVALID_INPUT`.
     fn invalid(&self, when: &str, token: &str, change: Value, message: &str) {
         self.refuses(when, token, change, (400, "INVALID_INPUT", message));
     }
@@ -238,7 +238,7 @@ fn row_07_no_valid_token() {
     refused("an agent's", Some(&format!("Bearer {agent}")));
     assert_eq!(world.sessions(), 1);
     // What the token endpoint calls expires_in.
-    world.running.clock.advance(3_600_000);
+    world.running.clock.advance(3_630_000);
     refused("expired", Some(&format!("Bearer {}", world.app)));
 }
 

@@ -27,7 +27,7 @@ use self::status::QosStatus;
 use crate::error_info::ErrorInfo;
 use crate::oauth::Caller;
 use crate::server::{App, expect_json, read_body};
-use crate::store::{Created, Ending, NewSession, StoreError, StoredSession};
+use crate::store::{Cap, Created, Ending, NewSession, StoreError, StoredSession};
 use crate::{form, json, secret};
 
 /// Longest body, in bytes.
@@ -104,6 +104,7 @@ async fn try_create(app: Arc<App>, headers: HeaderMap, body: Body) -> Result<Res
         idempotency_key,
         request_hash: request_hash.clone(),
         heard_since_ms: now - app.silent_ms,
+        caps: caller.caps,
     };
     // A task of its own: a consumer that hangs up must not part the commit from the wake-up.
     let task = {
@@ -145,6 +146,7 @@ async fn try_create(app: Arc<App>, headers: HeaderMap, body: Body) -> Result<Res
                 "Another session is created for the same device",
             ));
         }
+        Created::Capped(cap) => return Err(capped(cap)),
         // It was there a moment ago.
         Created::NoHome => return Err(ErrorInfo::unavailable()),
     };
@@ -224,6 +226,19 @@ pub async fn get_profile(
         .and_then(|name| app.profiles.get(&name))
         .ok_or_else(|| ErrorInfo::not_found("QosProfile Id does not exist"))?;
     Ok(Json(profile.shown.clone()))
+}
+
+fn capped(cap: Cap) -> ErrorInfo {
+    ErrorInfo::not_allowed(&match cap {
+        Cap::Sessions(most) => {
+            format!("maxSessions, the limit of {most} sessions at once, is reached")
+        }
+        Cap::SessionsPerHome(most) => {
+            format!(
+                "maxSessionsPerHome, the limit of {most} sessions at once in one home, is reached"
+            )
+        }
+    })
 }
 
 fn not_created() -> ErrorInfo {

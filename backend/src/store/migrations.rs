@@ -5,7 +5,7 @@ use sqlx::{AnyPool, Row};
 use super::{OrDoing, StoreError};
 
 /// The statements that lead from one version to the next. An entry is never edited after a release.
-const MIGRATIONS: &[&[&str]] = &[FIRST, AGENT_CREDENTIALS];
+const MIGRATIONS: &[&[&str]] = &[FIRST, AGENT_CREDENTIALS, CONSUMER_LIMITS];
 
 const FIRST: &[&str] = &[
     // config: the provisioned document. link: what agents get of it, so that a poll need not read the rest.
@@ -52,6 +52,18 @@ const AGENT_CREDENTIALS: &[&str] = &[
     // used_serial: of the agent's newest token when this was first used; NULL with used_ms.
     "CREATE TABLE bootstrap_tokens (agent_id TEXT PRIMARY KEY, hash TEXT NOT NULL UNIQUE, expires_ms BIGINT NOT NULL, \
      used_ms BIGINT, used_serial BIGINT)",
+];
+
+/// What one consumer may have at once and how fast it may ask.
+const CONSUMER_LIMITS: &[&str] = &[
+    // NULL: the configuration's limit.
+    "ALTER TABLE consumers ADD COLUMN max_sessions BIGINT",
+    "ALTER TABLE consumers ADD COLUMN max_sessions_per_home BIGINT",
+    "ALTER TABLE consumers ADD COLUMN requests_per_second BIGINT",
+    // Counts the sessions of a consumer without reading them.
+    "CREATE INDEX sessions_by_consumer ON sessions (consumer, expires_ms)",
+    // A row is locked by writing it: what is decided about its name until the commit is decided by nobody else.
+    "CREATE TABLE locks (name TEXT PRIMARY KEY)",
 ];
 
 /// Brings the schema up to date, one transaction a version.

@@ -6,6 +6,8 @@
     reason = "each test uses a part of this, and may panic"
 )]
 
+pub(crate) mod jwks;
+
 use std::time::Duration;
 
 use qod_backend::backend::Backend;
