@@ -9,6 +9,8 @@
 mod common;
 #[path = "store/credentials.rs"]
 mod credentials;
+#[path = "store/outbox.rs"]
+mod outbox;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -83,6 +85,7 @@ async fn conforms(store: &Store) {
     sessions(store).await;
     agents(store).await;
     credentials::conform(store).await;
+    outbox::conform(store).await;
 
     assert!(
         store
@@ -335,7 +338,7 @@ fn sqlite_conforms() {
         conforms(&store).await;
         store.close().await;
         let again = Store::open(&url).await.unwrap();
-        assert_eq!(again.home_ids("", 9).await.unwrap(), ["h", "o"]);
+        assert_eq!(again.home_ids("", 9).await.unwrap(), ["h", "n", "o"]);
     });
 }
 
@@ -496,7 +499,7 @@ fn postgresql_conforms() {
         // Several processes start over an empty database at once.
         let (first, second) = tokio::join!(Store::open(&url), Store::open(&url));
         conforms(&first.unwrap()).await;
-        assert_eq!(second.unwrap().home_ids("", 9).await.unwrap(), ["h", "o"]);
+        assert_eq!(second.unwrap().home_ids("", 9).await.unwrap(), ["h", "n", "o"]);
 
         let pool = sqlx::AnyPool::connect(&url).await.unwrap();
         sqlx::query("CREATE DATABASE first_version")

@@ -240,6 +240,9 @@ impl Running {
             admin_token_file: Some(admin_token),
             ..Config::default()
         };
+        let key = directory.path().join("key");
+        std::fs::write(&key, "5a".repeat(32)).unwrap();
+        config.notifications.key_file = Some(key);
         change(&mut config);
         let clock = Clock::manual(1_700_000_000_250);
         let runtime = tokio::runtime::Runtime::new().unwrap();
