@@ -499,7 +499,10 @@ fn postgresql_conforms() {
         // Several processes start over an empty database at once.
         let (first, second) = tokio::join!(Store::open(&url), Store::open(&url));
         conforms(&first.unwrap()).await;
-        assert_eq!(second.unwrap().home_ids("", 9).await.unwrap(), ["h", "n", "o"]);
+        assert_eq!(
+            second.unwrap().home_ids("", 9).await.unwrap(),
+            ["h", "n", "o"]
+        );
 
         let pool = sqlx::AnyPool::connect(&url).await.unwrap();
         sqlx::query("CREATE DATABASE first_version")
