@@ -15,6 +15,7 @@ use tokio::sync::watch;
 
 use crate::clock::Clock;
 use crate::error_info::ErrorInfo;
+use crate::notifications::Notifications;
 use crate::oauth::{self, Authority, ChosenSecrets, Consumers};
 use crate::presence::{CONNECTED_MS, Presence};
 use crate::proxy::TrustedProxies;
@@ -49,6 +50,8 @@ pub struct App {
     pub trusted_proxies: TrustedProxies,
     /// What may be asked for.
     pub profiles: Profiles,
+    /// Tells consumers what changes.
+    pub notifications: Notifications,
     /// SHA-256 of the admin token, in hexadecimal.
     pub admin_token_hash: String,
     /// After this time without a poll an agent is silent, in milliseconds.

@@ -2,12 +2,13 @@
 
 pub mod device;
 mod identify;
+pub mod notification;
 mod port_lists;
 pub mod profile;
 pub mod profiles;
 pub mod request;
 pub mod response;
-mod status;
+pub mod status;
 
 use std::sync::Arc;
 
@@ -20,14 +21,16 @@ use axum::response::{IntoResponse, Response};
 use qod_wire::{Direction, Session};
 use serde_json::Value;
 
+use self::notification::Wanted;
 use self::port_lists::ranges_not_allowed;
 use self::profile::Profile;
 use self::request::CreateSession;
 use self::status::QosStatus;
 use crate::error_info::ErrorInfo;
 use crate::oauth::Caller;
+use crate::secret::NoRandomness;
 use crate::server::{App, expect_json, read_body};
-use crate::store::{Cap, Created, Ending, NewSession, StoreError, StoredSession};
+use crate::store::{Cap, Created, Ending, NewSession, Sink, StoreError, StoredSession};
 use crate::{form, json, secret};
 
 /// Longest body, in bytes.
@@ -62,10 +65,10 @@ async fn try_create(app: Arc<App>, headers: HeaderMap, body: Body) -> Result<Res
         .get(&request.profile)
         .ok_or_else(|| ErrorInfo::invalid("QosProfile Id does not exist"))?;
     let seconds = check_profile(profile, &request, &document)?;
-    if request.wants_notifications {
-        return Err(ErrorInfo::not_implemented(
-            "Notifications are not served by this version: ask without notificationUrl and webhook",
-        ));
+    if let Some(wanted) = &request.notifications
+        && !app.notifications.allow_private
+    {
+        wanted.check_public()?;
     }
     let found = identify::home(&app, &caller, &request.device).await?;
     let home = app.store.home(&found.home).await?;
@@ -81,7 +84,21 @@ async fn try_create(app: Arc<App>, headers: HeaderMap, body: Body) -> Result<Res
     let id = secret::uuid()?;
     let now = app.clock.now_ms();
     // With the home: the same words with another user's token are another request.
-    let request_hash = secret::hash(&format!("{}\n{document}", found.home));
+    let whole = format!("{}\n{document}", found.home);
+    let has_token = request
+        .notifications
+        .as_ref()
+        .is_some_and(|wanted| wanted.token.is_some());
+    let request_hash = if has_token {
+        // A plain digest could be tried with tokens.
+        app.notifications.seal.digest(&whole)
+    } else {
+        secret::hash(&whole)
+    };
+    let sink = request
+        .notifications
+        .map(|wanted| sink(&app, &id, &wanted))
+        .transpose()?;
     let new = NewSession {
         instruction: Session {
             session_id: id.clone(),
@@ -101,6 +118,7 @@ async fn try_create(app: Arc<App>, headers: HeaderMap, body: Body) -> Result<Res
         consumer: caller.client_id,
         expires_ms: now + seconds * 1_000,
         request: Value::Object(request.echo),
+        sink,
         idempotency_key,
         request_hash: request_hash.clone(),
         heard_since_ms: now - app.silent_ms,
@@ -130,7 +148,8 @@ async fn try_create(app: Arc<App>, headers: HeaderMap, body: Body) -> Result<Res
                 .await
                 .unwrap_or_else(|error| {
                     tracing::warn!(%error, "the state of a new session was not read");
-                    response::show(&session, QosStatus::Requested, &[])
+                    let token = response::token(&app, &session);
+                    response::show(&session, QosStatus::Requested, &[], token.as_ref())
                 })
         }
         Created::Before(session) if session.request_hash == request_hash => {
@@ -151,6 +170,17 @@ async fn try_create(app: Arc<App>, headers: HeaderMap, body: Body) -> Result<Res
         Created::NoHome => return Err(ErrorInfo::unavailable()),
     };
     Ok((StatusCode::CREATED, Json(info)).into_response())
+}
+
+fn sink(app: &App, session: &str, wanted: &Wanted) -> Result<Sink, NoRandomness> {
+    let close = |token| app.notifications.seal.close(session, token);
+    Ok(Sink {
+        form: wanted.form,
+        url: wanted.target.url().to_owned(),
+        receiver: wanted.target.receiver().to_owned(),
+        token: wanted.token.as_ref().map(close).transpose()?,
+        told: None,
+    })
 }
 
 /// `GET /sessions/{sessionId}`.

@@ -5,6 +5,7 @@ use serde_json::Value;
 use sqlx::{Any, AssertSqlSafe, Row, Transaction};
 
 use super::ending::end_expired_key;
+use super::outbox::Sink;
 use super::sessions::{COLUMNS, StoredSession, read_session};
 use super::{OrDoing, Store, StoreError, is_taken, lock_home, lock_name};
 use crate::flow::Flow;
@@ -21,8 +22,10 @@ pub struct NewSession {
     pub consumer: String,
     /// When it ends.
     pub expires_ms: i64,
-    /// What the consumer asked for, as it is echoed.
+    /// What the consumer asked for, as it is echoed, without the token of its receiver.
     pub request: Value,
+    /// Where its notifications go.
+    pub sink: Option<Sink>,
     /// What agents are told.
     pub instruction: Session,
     /// The consumer's own name for the request.
@@ -128,7 +131,8 @@ impl Store {
         }
         let inserted = sqlx::query(
             "INSERT INTO sessions (id, home_id, consumer, created_ms, expires_ms, added_revision, request, instruction, \
-             idempotency_key, request_hash) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+             idempotency_key, request_hash, sink_form, sink_url, sink_receiver, sink_token) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
         )
         .bind(&new.id)
         .bind(&new.home)
@@ -140,6 +144,10 @@ impl Store {
         .bind(serde_json::to_string(&new.instruction).or_doing(doing)?)
         .bind(new.idempotency_key.as_deref())
         .bind(&new.request_hash)
+        .bind(new.sink.as_ref().map(|sink| sink.form.as_str()))
+        .bind(new.sink.as_ref().map(|sink| sink.url.as_str()))
+        .bind(new.sink.as_ref().map(|sink| sink.receiver.as_str()))
+        .bind(new.sink.as_ref().and_then(|sink| sink.token.as_deref()))
         .execute(&mut *transaction)
         .await;
         match inserted {
@@ -167,6 +175,7 @@ impl Store {
             expires_ms: new.expires_ms,
             added_revision: revision,
             request: new.request,
+            sink: new.sink,
             request_hash: new.request_hash,
         }))
     }

@@ -5,7 +5,9 @@ use serde_json::Value;
 use sqlx::Row;
 use sqlx::any::AnyRow;
 
+use super::outbox::Sink;
 use super::{OrDoing, Store, StoreError};
+use crate::notifications::event::{EventStatus, SinkForm};
 
 /// A session as it is stored.
 #[derive(Clone, Debug, PartialEq)]
@@ -22,8 +24,10 @@ pub struct StoredSession {
     pub expires_ms: i64,
     /// The home's revision that first had it.
     pub added_revision: i64,
-    /// What the consumer asked for, as it is echoed.
+    /// What the consumer asked for, as it is echoed, without the token of its receiver.
     pub request: Value,
+    /// Where its notifications go.
+    pub sink: Option<Sink>,
     /// SHA-256 of the request, in hexadecimal.
     pub request_hash: String,
 }
@@ -37,8 +41,8 @@ pub struct LiveSession {
     pub expires_ms: i64,
 }
 
-pub(super) const COLUMNS: &str =
-    "id, home_id, consumer, created_ms, expires_ms, added_revision, request, request_hash";
+pub(super) const COLUMNS: &str = "id, home_id, consumer, created_ms, expires_ms, added_revision, request, request_hash, \
+     sink_form, sink_url, sink_receiver, sink_token, told";
 
 impl Store {
     /// The session `id`, if it has not ended.
@@ -166,6 +170,8 @@ impl Store {
 
 pub(super) fn read_session(row: &AnyRow, doing: &'static str) -> Result<StoredSession, StoreError> {
     let request: String = row.try_get("request").or_doing(doing)?;
+    let form: Option<String> = row.try_get("sink_form").or_doing(doing)?;
+    let sink = form.map(|form| read_sink(row, &form, doing)).transpose()?;
     Ok(StoredSession {
         id: row.try_get("id").or_doing(doing)?,
         home: row.try_get("home_id").or_doing(doing)?,
@@ -174,6 +180,21 @@ pub(super) fn read_session(row: &AnyRow, doing: &'static str) -> Result<StoredSe
         expires_ms: row.try_get("expires_ms").or_doing(doing)?,
         added_revision: row.try_get("added_revision").or_doing(doing)?,
         request: serde_json::from_str(&request).or_doing(doing)?,
+        sink,
         request_hash: row.try_get("request_hash").or_doing(doing)?,
+    })
+}
+
+fn read_sink(row: &AnyRow, form: &str, doing: &'static str) -> Result<Sink, StoreError> {
+    let told: Option<String> = row.try_get("told").or_doing(doing)?;
+    Ok(Sink {
+        form: SinkForm::of(form).ok_or_else(|| StoreError::Corrupt {
+            doing,
+            what: format!("{form:?} is no form of a notification"),
+        })?,
+        url: row.try_get("sink_url").or_doing(doing)?,
+        receiver: row.try_get("sink_receiver").or_doing(doing)?,
+        token: row.try_get("sink_token").or_doing(doing)?,
+        told: told.as_deref().and_then(EventStatus::of),
     })
 }

@@ -234,6 +234,11 @@ impl Running {
 
     /// The clock stands at a time that tests like.
     pub(crate) fn with(change: impl FnOnce(&mut Config)) -> Self {
+        Self::at(1_700_000_000_250, change)
+    }
+
+    /// The clock stands at this time.
+    pub(crate) fn at(now_ms: i64, change: impl FnOnce(&mut Config)) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let admin_token = directory.path().join("admin");
         std::fs::write(&admin_token, ADMIN).unwrap();
@@ -243,8 +248,11 @@ impl Running {
             admin_token_file: Some(admin_token),
             ..Config::default()
         };
+        let key = directory.path().join("key");
+        std::fs::write(&key, "5a".repeat(32)).unwrap();
+        config.notifications.key_file = Some(key);
         change(&mut config);
-        let clock = Clock::manual(1_700_000_000_250);
+        let clock = Clock::manual(now_ms);
         let runtime = tokio::runtime::Runtime::new().unwrap();
         let backend = runtime
             .block_on(Backend::start(&config, clock.clone()))
