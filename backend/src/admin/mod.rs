@@ -23,7 +23,7 @@ const LONGEST: usize = 256 * 1024;
 const PAGE: i64 = 1_000;
 
 /// Lets the operator in. Digests are compared, so the time says nothing about the token.
-fn authorize(app: &App, headers: &HeaderMap) -> Result<(), ErrorInfo> {
+pub(crate) fn authorize(app: &App, headers: &HeaderMap) -> Result<(), ErrorInfo> {
     match bearer(headers) {
         Some(token) if secret::hash(token) == app.admin_token_hash => Ok(()),
         _ => Err(ErrorInfo::unauthorized()),
