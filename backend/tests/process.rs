@@ -20,6 +20,8 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use common::{ADMIN, Client, SCOPES, home_h, session};
 use program::{PROGRAM, Program};
 use serde_json::json;
@@ -110,6 +112,118 @@ fn a_killed_process_loses_no_session_and_its_tokens_live_on() {
     );
     let instructions = second.client.poll("a", &agent, None, 0).body;
     assert_eq!(instructions["sessions"][0]["sessionId"], id);
+}
+
+#[test]
+fn secrets_are_not_logged() {
+    let directory = tempfile::tempdir().unwrap();
+    fs::write(directory.path().join("admin"), ADMIN).unwrap();
+    let mut program = Program::start_talkative(directory.path(), &config());
+    let client = &program.client;
+    client.admin("PUT", "/homes/h", &home_h());
+    let text = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
+    let made = client.admin("PUT", "/consumers/app", &json!({"scopes": SCOPES}));
+    let secret = text(&made["clientSecret"]);
+    let chosen = "chosen-by-the-operator";
+    let body = json!({"scopes": SCOPES, "clientSecret": chosen});
+    client.admin("PUT", "/consumers/chosen", &body);
+    let short = json!({"scopes": SCOPES, "clientSecret": "a-short-one"});
+    let refused = client.json("PUT", "/admin/v1/consumers/chosen", ADMIN, &short);
+    assert_eq!(refused.status, 400);
+    let token = client.token("app", &secret);
+    let mut secrets = vec![
+        ADMIN.to_owned(),
+        chosen.to_owned(),
+        "a-short-one".to_owned(),
+        client.token("chosen", chosen),
+        client.user_token("h", "app"),
+    ];
+    // Right and wrong credentials, in every place where one is looked for.
+    let bootstrap = client.admin("POST", "/agents/a/bootstrap", &json!({}));
+    secrets.push(text(&bootstrap["bootstrapToken"]));
+    let enrolled = client.json(
+        "POST",
+        "/agent/v1/enrol",
+        &text(&bootstrap["bootstrapToken"]),
+        &json!({}),
+    );
+    let agent = text(&enrolled.body["token"]);
+    client.poll("a", &agent, None, 0);
+    let basic = STANDARD.encode(format!("app:{secret}"));
+    let form = "application/x-www-form-urlencoded";
+    for (credential, body) in [
+        (format!("Basic {basic}"), "grant_type=client_credentials"),
+        (format!("Basic {basic}"), "client_secret=posted-by-mistake"),
+        (
+            "Basic d3Jvbmc6d3Jvbmctc2VjcmV0".to_owned(),
+            "grant_type=client_credentials",
+        ),
+    ] {
+        let headers = [("content-type", form), ("authorization", &credential)];
+        client.send("POST", "/oauth2/token", &headers, body);
+    }
+    let broken = format!("{token}x");
+    for path in [
+        "/qod/v0/qos-profiles",
+        "/admin/v1/homes",
+        "/agent/v1/agents/a/instructions",
+    ] {
+        for credential in [&token, &broken, &agent, &secret] {
+            client.get(path, credential);
+        }
+    }
+    for (change, key) in [
+        (
+            json!({"notificationUrl": "https://app.example/secret-path"}),
+            "top",
+        ),
+        (
+            json!({"webhook": {"notificationUrl": "https://app.example/secret-path"}}),
+            "webhook",
+        ),
+    ] {
+        let mut body = common::session_with(&change);
+        let token_of_theirs = format!("their-notification-token-{key}");
+        if key == "top" {
+            body["notificationAuthToken"] = token_of_theirs.into();
+        } else {
+            body["webhook"]["notificationAuthToken"] = token_of_theirs.into();
+        }
+        let headers = [
+            ("authorization", format!("Bearer {token}")),
+            ("idempotency-key", key.to_owned()),
+        ];
+        let headers: Vec<_> = headers
+            .iter()
+            .map(|(name, value)| (*name, value.as_str()))
+            .collect();
+        client.send("POST", "/qod/v0/sessions", &headers, body.to_string());
+    }
+    secrets.extend([
+        secret,
+        token,
+        agent,
+        basic,
+        "posted-by-mistake".to_owned(),
+        "wrong-secret".to_owned(),
+        "d3Jvbmc6d3Jvbmctc2VjcmV0".to_owned(),
+        "their-notification-token".to_owned(),
+        "secret-path".to_owned(),
+    ]);
+    program.signal("-TERM");
+    let log = program.whole_log();
+    assert!(log.contains("DEBUG") && log.contains("consumer provisioned"));
+    for secret in secrets {
+        // Its end tells it from others of its kind, where a library cuts what it logs.
+        let ends = [
+            &secret[..secret.len().min(20)],
+            &secret[secret.len().saturating_sub(20)..],
+        ];
+        let found = log
+            .lines()
+            .find(|line| ends.iter().any(|end| line.contains(end)));
+        assert_eq!(found, None, "{secret}");
+    }
 }
 
 #[test]
