@@ -166,7 +166,7 @@ fn lists_are_followed_to_their_end() {
     running.sql(
         "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 1999) \
          INSERT INTO agents (id, created_ms, last_poll_ms, last_status_ms, sequence, sessions) \
-         SELECT printf('many-%05d', i), 0, 0, 0, 0, '[]' FROM n",
+         SELECT printf('many-%05d', i), 0, 0, 0, 0, '{}' FROM n",
     );
     running.sql(
         "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 1000) \
@@ -312,6 +312,20 @@ fn wrong_usage_ends_with_2() {
     }
 }
 
+/// 0.0.0.0 is no loopback address, but on Linux leads to this host.
+#[test]
+fn plain_http_to_others_is_allowed_on_request_only() {
+    let running = Running::start();
+    let shell = Shell::beside(&running);
+    let url = running.client.url.replace("127.0.0.1", "0.0.0.0");
+    let line = format!("home list --url {url}");
+    assert_eq!(shell.failure(&line).0, Some(2));
+    assert_eq!(
+        shell.json(&format!("{line} --allow-plain-http")),
+        json!({"homes": []})
+    );
+}
+
 #[test]
 fn help_is_asked_for_anywhere() {
     let directory = tempfile::tempdir().unwrap();
@@ -342,12 +356,10 @@ fn help_is_asked_for_anywhere() {
 #[test]
 fn who_cannot_be_asked_is_named() {
     let running = Running::start();
-    // A port that was free a moment ago, and that nobody else is given as long as it is bound.
-    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
-    let url = format!("http://{}", taken.local_addr().unwrap());
-    drop(taken);
+    // tcpmux, which nobody has served for decades.
+    let url = "http://127.0.0.1:1";
     let shell = Shell {
-        url: &url,
+        url,
         ..Shell::beside(&running)
     };
     let (status, said) = shell.failure("home list");

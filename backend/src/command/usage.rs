@@ -3,15 +3,17 @@
 use super::access::{DEFAULT_URL, TOKEN_FILE, URL, default_token_file};
 use super::table::{Argument, COMMANDS, Command};
 
-/// Width of the column in which commands and options stand.
-const COLUMN: usize = 50;
+/// Widths of the columns in which commands and options stand.
+const COMMAND_COLUMN: usize = 42;
+const OPTION_COLUMN: usize = 20;
 
 /// All commands and options.
 pub fn usage() -> String {
     let mut text =
         "Commands for the operator, which ask a running backend (its admin API):\n".to_owned();
     for command in COMMANDS {
-        line(&mut text, &synopsis(command), command.about);
+        let (what, about) = (synopsis(command), command.about);
+        text.push_str(&format!("  {what:<COMMAND_COLUMN$} {about}\n"));
     }
     text.push_str(
         "FILE is a JSON document as the admin API takes it; - is standard input. Answers are JSON, on standard output.\n\
@@ -44,7 +46,7 @@ pub fn usage() -> String {
             "of a list: each entry on a line of its own".to_owned(),
         ),
     ] {
-        line(&mut text, option, &about);
+        text.push_str(&format!("  {option:<OPTION_COLUMN$} {about}\n"));
     }
     text.push_str(
         "\nExit status: 0 done, 1 failed or refused (the reason is on standard error), 2 wrong usage or \
@@ -73,10 +75,6 @@ pub(super) fn about(arguments: &[&str]) -> String {
     }
 }
 
-fn line(text: &mut String, what: &str, about: &str) {
-    text.push_str(&format!("  {what:<COLUMN$} {about}\n"));
-}
-
 fn synopsis(command: &Command) -> String {
     let operands = command.operands.iter().map(|operand| operand.name);
     let words = command.words.iter().copied().chain(operands);
@@ -96,7 +94,7 @@ mod tests {
         let text = usage();
         for command in COMMANDS {
             assert!(text.contains(&format!("  {} ", synopsis(command))));
-            assert!(synopsis(command).len() <= COLUMN);
+            assert!(synopsis(command).chars().count() <= COMMAND_COLUMN);
         }
         for shown in [
             "home token ID CLIENT SCOPE…",
