@@ -437,6 +437,61 @@ fn tls_is_verified_against_the_ca_file() {
     );
 }
 
+/// A server that answers each request by its head with a status and a body. Returns its URL.
+fn answering(answer: impl Fn(&str) -> (&'static str, &'static str) + Send + 'static) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut head = Vec::new();
+            let mut byte = [0];
+            while !head.ends_with(b"\r\n\r\n") && stream.read(&mut byte).unwrap_or(0) == 1 {
+                head.push(byte[0]);
+            }
+            let (status, body) = answer(std::str::from_utf8(&head).unwrap());
+            let length = body.len();
+            let _ = write!(
+                stream,
+                "HTTP/1.1 {status}\r\ncontent-length: {length}\r\n\r\n{body}"
+            );
+        }
+    });
+    url
+}
+
+/// A list whose answers say by `next` how it goes on.
+#[test]
+fn usage_records_are_followed_by_next() {
+    let directory = tempfile::tempdir().unwrap();
+    fs::write(directory.path().join("admin"), ADMIN).unwrap();
+    let url = answering(|head| {
+        assert!(
+            head.contains(&format!("authorization: Bearer {ADMIN}\r\n")),
+            "{head}"
+        );
+        match head.lines().next().unwrap() {
+            "GET /admin/v1/usage?from=5&to=9 HTTP/1.1" => (
+                "200 OK",
+                "{\"usage\":[{\"sessionId\":\"a\"}],\"next\":\"6000.a\"}",
+            ),
+            "GET /admin/v1/usage?from=5&to=9&after=6000.a HTTP/1.1" => (
+                "200 OK",
+                "{\"usage\":[{\"sessionId\":\"b\"}],\"next\":null}",
+            ),
+            _ => ("404 Not Found", ""),
+        }
+    });
+    let shell = Shell {
+        directory: directory.path(),
+        url: &url,
+    };
+    assert_eq!(
+        shell.json("usage --from 5 --to 9"),
+        json!({"usage": [{"sessionId": "a"}, {"sessionId": "b"}]})
+    );
+}
+
 /// Whatever answers: a proxy's page, a list that begins anew at each page, and what a terminal would obey.
 #[test]
 fn answers_that_are_not_a_backends_are_refused() {
@@ -453,7 +508,7 @@ fn answers_that_are_not_a_backends_are_refused() {
         (
             "200 OK",
             "{\"homes\":[{}]}",
-            "the last entry of \"homes\" has no id",
+            "it does not say how \"homes\" goes on",
         ),
         ("502 Bad Gateway", "<html>", "it was not done (502)"),
         ("301 Moved Permanently", "", "it was not done (301)"),
@@ -463,23 +518,7 @@ fn answers_that_are_not_a_backends_are_refused() {
             ": a [2Jb (409 CONFLICT)",
         ),
     ] {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
-        std::thread::spawn(move || {
-            for stream in listener.incoming() {
-                let mut stream = stream.unwrap();
-                let mut request = Vec::new();
-                let mut byte = [0];
-                while !request.ends_with(b"\r\n\r\n") && stream.read(&mut byte).unwrap_or(0) == 1 {
-                    request.push(byte[0]);
-                }
-                let length = body.len();
-                let _ = write!(
-                    stream,
-                    "HTTP/1.1 {head}\r\ncontent-length: {length}\r\n\r\n{body}"
-                );
-            }
-        });
+        let url = answering(move |_| (head, body));
         let shell = Shell {
             directory: directory.path(),
             url: &url,

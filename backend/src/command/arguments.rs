@@ -387,6 +387,12 @@ mod tests {
             ),
             ("usage", Method::GET, "/usage", Body::Nothing),
             (
+                "session list --consumer https://a/b --home h",
+                Method::GET,
+                "/sessions?consumer=https%3A%2F%2Fa%2Fb&home=h",
+                Body::Nothing,
+            ),
+            (
                 "usage --to=2026-02-01T00:00:00+01:00 --from 5",
                 Method::GET,
                 "/usage?to=2026-02-01T00%3A00%3A00%2B01%3A00&from=5",

@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 use super::CommandError;
 use super::access::Access;
 use super::arguments::{Arguments, Ask, Body};
-use super::table::List;
+use super::table::{Cursor, List};
 use crate::client::{Limits, Reach};
 use crate::{admin, json};
 
@@ -40,28 +40,15 @@ pub(super) async fn answer(
             None => Ok(()),
         };
     };
+    let wrong = |what| CommandError::Answer {
+        url: access.url.clone(),
+        what,
+    };
     let mut all = Vec::new();
     let mut after: Option<String> = None;
     loop {
         let page = exchange(access, ask, after.as_deref(), body).await?;
-        let entries = entries(page, list).map_err(|what| CommandError::Answer {
-            url: access.url.clone(),
-            what,
-        })?;
-        let Some(last) = entries.last() else {
-            break;
-        };
-        let next = cursor(last, list).map_err(|what| CommandError::Answer {
-            url: access.url.clone(),
-            what,
-        })?;
-        if after.as_ref() == Some(&next) {
-            return Err(CommandError::Answer {
-                url: access.url.clone(),
-                what: format!("the list does not go on after {next:?}"),
-            });
-        }
-        after = Some(next);
+        let Page { entries, next } = Page::read(page, list).map_err(wrong)?;
         if arguments.lines {
             for entry in &entries {
                 serde_json::to_writer(&mut *out, entry)
@@ -71,6 +58,13 @@ pub(super) async fn answer(
             }
         } else {
             all.extend(entries);
+        }
+        match next {
+            None => break,
+            Some(next) if after.as_ref() == Some(&next) => {
+                return Err(wrong(format!("the list does not go on after {next:?}")));
+            }
+            next => after = next,
         }
     }
     if arguments.lines {
@@ -89,27 +83,37 @@ fn print(out: &mut impl Write, document: &Value) -> Result<(), CommandError> {
         .map_err(CommandError::Output)
 }
 
-/// The entries of a page.
-fn entries(page: Option<Value>, list: &List) -> Result<Vec<Value>, String> {
-    match page {
-        Some(Value::Object(mut page)) => match page.remove(list.key) {
-            Some(Value::Array(entries)) => Ok(entries),
-            _ => Err(format!("it holds no list {:?}", list.key)),
-        },
-        _ => Err("it is no JSON object".to_owned()),
-    }
+/// A part of a list.
+#[derive(Debug, PartialEq, Eq)]
+struct Page {
+    entries: Vec<Value>,
+    /// What the next part is asked for by. `None`: there is none.
+    next: Option<String>,
 }
 
-/// What the page after `last` is asked for by.
-fn cursor(last: &Value, list: &List) -> Result<String, String> {
-    let named = match list.cursor {
-        Some(key) => last.get(key),
-        None => Some(last),
-    };
-    named
-        .and_then(Value::as_str)
-        .map(str::to_owned)
-        .ok_or_else(|| format!("the last entry of {:?} has no id", list.key))
+impl Page {
+    fn read(answer: Option<Value>, list: &List) -> Result<Self, String> {
+        let Some(Value::Object(mut answer)) = answer else {
+            return Err("it is no JSON object".to_owned());
+        };
+        let Some(Value::Array(entries)) = answer.remove(list.key) else {
+            return Err(format!("it holds no list {:?}", list.key));
+        };
+        let last = entries.last();
+        let next = match list.cursor {
+            Cursor::Entry => last,
+            Cursor::Key(key) => match last.map(|last| last.get(key)) {
+                Some(None) => Some(&Value::Null),
+                named => named.flatten(),
+            },
+            Cursor::Next => answer.get("next").filter(|next| !next.is_null()),
+        };
+        let next = next
+            .map(|next| next.as_str().map(str::to_owned))
+            .map(|next| next.ok_or_else(|| format!("it does not say how {:?} goes on", list.key)))
+            .transpose()?;
+        Ok(Self { entries, next })
+    }
 }
 
 /// The body that a command sends, which must be JSON: what a person wrote is told apart from what a backend thinks
@@ -233,21 +237,39 @@ mod tests {
 
     #[test]
     fn a_page_says_how_the_list_goes_on() {
-        let ids = List {
-            key: "homes",
-            cursor: None,
+        let read = |cursor, answer| {
+            let list = List { key: "all", cursor };
+            Page::read(Some(answer), &list).map(|page| (page.entries.len(), page.next))
         };
-        let page = entries(Some(json!({"homes": ["a", "b"]})), &ids).unwrap();
-        assert_eq!(cursor(page.last().unwrap(), &ids).unwrap(), "b");
-        let agents = List {
-            key: "agents",
-            cursor: Some("id"),
-        };
-        assert_eq!(cursor(&json!({"id": "a"}), &agents).unwrap(), "a");
-        assert!(cursor(&json!({"name": "a"}), &agents).is_err());
-        assert!(cursor(&json!(["a"]), &agents).is_err());
-        for page in [None, Some(json!([])), Some(json!({"homes": 1}))] {
-            assert!(entries(page, &ids).is_err());
+        let next = |next: &str| Some(next.to_owned());
+        let id = Cursor::Key("id");
+        for (cursor, answer, page) in [
+            (Cursor::Entry, json!({"all": ["a", "b"]}), (2, next("b"))),
+            (Cursor::Entry, json!({"all": []}), (0, None)),
+            (id, json!({"all": [{"id": "a"}]}), (1, next("a"))),
+            (id, json!({"all": []}), (0, None)),
+            (
+                Cursor::Next,
+                json!({"all": [{}], "next": "5.a"}),
+                (1, next("5.a")),
+            ),
+            (Cursor::Next, json!({"all": [{}], "next": null}), (1, None)),
+            (Cursor::Next, json!({"all": []}), (0, None)),
+        ] {
+            assert_eq!(read(cursor, answer).unwrap(), page, "{cursor:?}");
+        }
+        for (cursor, answer) in [
+            (Cursor::Entry, json!({"all": [1]})),
+            (Cursor::Entry, json!({"all": [null]})),
+            (Cursor::Entry, json!({"all": {}})),
+            (Cursor::Entry, json!({})),
+            (Cursor::Entry, json!(["a"])),
+            (id, json!({"all": [{"name": "a"}]})),
+            (id, json!({"all": ["a"]})),
+            (id, json!({"all": [{"id": 1}]})),
+            (Cursor::Next, json!({"all": [{}], "next": 1})),
+        ] {
+            assert!(read(cursor, answer).is_err(), "{cursor:?}");
         }
     }
 }

@@ -54,8 +54,19 @@ pub(super) enum Place {
 pub(super) struct List {
     /// The answer's key that holds the entries.
     pub(super) key: &'static str,
-    /// The entry's key that `after` names to get the next page. `None`: the entry is that itself.
-    pub(super) cursor: Option<&'static str>,
+    /// How it goes on.
+    pub(super) cursor: Cursor,
+}
+
+/// By what `after` names the place where the next page begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Cursor {
+    /// The last entry, which is an id.
+    Entry,
+    /// This key of the last entry.
+    Key(&'static str),
+    /// `next` of the answer; null on the last page.
+    Next,
 }
 
 const fn operand(name: &'static str, place: Place) -> Argument {
@@ -73,18 +84,19 @@ const fn option(name: &'static str, value: &'static str, place: Place) -> Argume
 const ID: Argument = operand("ID", Place::Path);
 const FILE: Argument = operand("FILE|-", Place::Body);
 
-/// A command without operands and options, which answers a list.
+/// A command without operands, which is answered with a list.
 const fn list(
     words: &'static [&'static str],
+    options: &'static [Argument],
     path: &'static str,
     key: &'static str,
-    cursor: Option<&'static str>,
+    cursor: Cursor,
     about: &'static str,
 ) -> Command {
     Command {
         words,
         operands: &[],
-        options: &[],
+        options,
         method: Method::GET,
         path,
         list: Some(List { key, cursor }),
@@ -129,9 +141,10 @@ pub(super) const COMMANDS: &[Command] = &[
     ),
     list(
         &["home", "list"],
+        &[],
         "/homes",
         "homes",
-        None,
+        Cursor::Entry,
         "shows the ids of all homes",
     ),
     one(
@@ -168,9 +181,10 @@ pub(super) const COMMANDS: &[Command] = &[
     ),
     list(
         &["agent", "list"],
+        &[],
         "/agents",
         "agents",
-        Some("id"),
+        Cursor::Key("id"),
         "shows all agents, without reports",
     ),
     one(
@@ -216,9 +230,10 @@ pub(super) const COMMANDS: &[Command] = &[
     ),
     list(
         &["consumer", "list"],
+        &[],
         "/consumers",
         "consumers",
-        None,
+        Cursor::Entry,
         "shows the ids of all consumers",
     ),
     one(
@@ -230,10 +245,14 @@ pub(super) const COMMANDS: &[Command] = &[
     ),
     list(
         &["session", "list"],
+        &[
+            option("--home", "ID", Place::Query("home")),
+            option("--consumer", "ID", Place::Query("consumer")),
+        ],
         "/sessions",
         "sessions",
-        Some("sessionId"),
-        "shows all sessions",
+        Cursor::Key("sessionId"),
+        "shows all sessions, or these",
     ),
     one(
         &["session", "get"],
@@ -249,21 +268,17 @@ pub(super) const COMMANDS: &[Command] = &[
         "/sessions/{}",
         "ends the session",
     ),
-    Command {
-        words: &["usage"],
-        operands: &[],
-        options: &[
+    list(
+        &["usage"],
+        &[
             option("--from", "TIME", Place::Query("from")),
             option("--to", "TIME", Place::Query("to")),
         ],
-        method: Method::GET,
-        path: "/usage",
-        list: Some(List {
-            key: "usage",
-            cursor: Some("sessionId"),
-        }),
-        about: "shows the records of sessions that ended",
-    },
+        "/usage",
+        "usage",
+        Cursor::Next,
+        "shows what each session was that has ended",
+    ),
 ];
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use super::access::{DEFAULT_URL, TOKEN_FILE, URL, default_token_file};
 use super::table::{Argument, COMMANDS, Command};
 
 /// Widths of the columns in which commands and options stand.
-const COMMAND_COLUMN: usize = 42;
+const COMMAND_COLUMN: usize = 44;
 const OPTION_COLUMN: usize = 20;
 
 /// All commands and options.
@@ -16,7 +16,8 @@ pub fn usage() -> String {
         text.push_str(&format!("  {what:<COMMAND_COLUMN$} {about}\n"));
     }
     text.push_str(
-        "FILE is a JSON document as the admin API takes it; - is standard input. Answers are JSON, on standard output.\n\
+        "FILE is a JSON document as the admin API takes it; - is standard input. TIME is in seconds since 1970\n\
+         (`date -d 2026-11-01 +%s`), from the first on and before the second. Answers are JSON, on standard output.\n\
          * The answer holds a secret, which is shown this once: nobody can ask for it again.\n\n\
          Options of all of these:\n",
     );
