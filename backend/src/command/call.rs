@@ -11,7 +11,8 @@ use serde_json::{Map, Value};
 
 use super::CommandError;
 use super::access::Access;
-use super::arguments::{Arguments, Ask, Body};
+use super::arguments::Arguments;
+use super::ask::{Ask, Body};
 use super::table::{Cursor, List};
 use crate::client::{Limits, Reach};
 use crate::{admin, json};

@@ -6,6 +6,7 @@
 
 mod access;
 mod arguments;
+mod ask;
 mod call;
 mod table;
 mod usage;
