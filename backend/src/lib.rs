@@ -19,6 +19,7 @@ pub mod backend;
 pub mod certificate;
 pub mod client;
 pub mod clock;
+pub mod command;
 pub mod config;
 pub mod error_info;
 pub mod expiry;
