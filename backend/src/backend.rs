@@ -17,9 +17,10 @@ use crate::metrics::{self, Metrics, census};
 use crate::notifications::counters::Counters;
 use crate::notifications::key_file::{self, KeyFileError};
 use crate::notifications::{self, Notifications, deliver};
-use crate::oauth::{Issuer, IssuerError};
+use crate::oauth::{self, Authority, AuthorityError, ChosenSecrets, Consumers};
 use crate::presence::{FLUSH_MS, Presence};
 use crate::qod::profiles::{Profiles, ProfilesError};
+use crate::rate::Buckets;
 use crate::server::{App, router, watchers_router};
 use crate::store::{Store, StoreError};
 use crate::tls::{self, TlsError};
@@ -59,7 +60,7 @@ pub enum StartError {
     Store(#[from] StoreError),
     /// No token can be signed.
     #[error(transparent)]
-    Issuer(#[from] IssuerError),
+    Authority(#[from] AuthorityError),
     /// The address cannot be listened on.
     #[error("listen on {address}: {source}")]
     Listen {
@@ -73,10 +74,13 @@ pub enum StartError {
 impl StartError {
     /// Whether the operator's files are at fault, and not the world.
     pub fn is_configuration(&self) -> bool {
-        matches!(
-            self,
-            Self::Profiles(_) | Self::Tls(_) | Self::Token(_) | Self::Key(_) | Self::Client(_)
-        )
+        match self {
+            Self::Profiles(_) | Self::Tls(_) | Self::Token(_) | Self::Key(_) | Self::Client(_) => {
+                true
+            }
+            Self::Authority(error) => error.is_configuration(),
+            Self::Store(_) | Self::Listen { .. } => false,
+        }
     }
 }
 
@@ -109,13 +113,7 @@ impl Backend {
             counters: Counters::default(),
         };
         let store = Store::open(&config.database).await?;
-        let issuer = Issuer::open(
-            config.issuer_url.clone(),
-            config.audience.clone(),
-            clock.clone(),
-            store.clone(),
-        )
-        .await?;
+        let authority = Authority::open(&config.issuer, clock.clone(), store.clone()).await?;
         let (listener, address) = listen(config.listen).await?;
         let (watchers, metrics_address) = match config.operation.metrics_listen {
             Some(address) => {
@@ -126,10 +124,14 @@ impl Backend {
         };
         let app = Arc::new(App {
             presence: Presence::new(clock.clone()),
+            consumers: Consumers::new(store.clone(), clock.clone(), config.limits),
+            chosen_secrets: ChosenSecrets::default(),
+            wrong_secrets: Buckets::new(oauth::MOST_GUESSED),
+            trusted_proxies: config.trusted_proxies.clone(),
             clock,
             store,
             wake: Wake::default(),
-            issuer,
+            authority,
             profiles,
             notifications,
             admin_token_hash,
@@ -141,6 +143,7 @@ impl Backend {
         });
         metrics::read_app(&app);
         tokio::spawn(follow(app.clone()));
+        tokio::spawn(oauth::follow(app.clone()));
         tokio::spawn(expiry::run(app.clone()));
         tokio::spawn(notifications::watch::run(app.clone()));
         tokio::spawn(census::follow(app.clone()));

@@ -8,6 +8,8 @@ use axum::extract::{RawQuery, State};
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::{IntoResponse as _, Response};
 use serde_json::{Value, json};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
 use super::{PAGE, authorize};
 use crate::error_info::ErrorInfo;
@@ -20,8 +22,9 @@ use crate::store::{UsagePlace, UsageRecord};
 const LATEST: i64 = 253_402_300_799;
 const CSV_HEAD: &str = "sessionId,clientId,home,qosProfile,startedAt,endedAt,ending,upstreamBytes,downstreamBytes,final\r\n";
 
-/// `GET /admin/v1/usage[?from=SECONDS][&to=SECONDS][&after=NEXT]`: sessions that ended at `from` or later and before
-/// `to`, in order of their end, a thousand at a time. `next` of the answer is `after` of the next request; null: there
+/// `GET /admin/v1/usage[?from=TIME][&to=TIME][&after=NEXT]`: sessions that ended at `from` or later and before
+/// `to` (RFC 3339, or
+/// seconds since 1970), in order of their end, a thousand at a time. `next` of the answer is `after` of the next request; null: there
 /// are no more. With `Accept: text/csv` the answer is that, and `next` is in the header `Link` (RFC 8288).
 pub async fn list(
     State(app): State<Arc<App>>,
@@ -79,10 +82,9 @@ impl Asked {
                 reason: reason.to_owned(),
             };
             let seconds = || {
-                let seconds = value.parse().ok();
-                seconds
-                    .filter(|seconds| (0..=LATEST).contains(seconds))
-                    .ok_or_else(|| wrong("must be whole seconds since 1970-01-01T00:00:00Z"))
+                seconds_of(&value).ok_or_else(|| {
+                    wrong("must be a time, as 2026-01-31T00:00:00Z, or seconds since 1970")
+                })
             };
             match key.as_str() {
                 "from" => asked.from = seconds()?,
@@ -96,6 +98,15 @@ impl Asked {
         }
         Ok(asked)
     }
+}
+
+/// Seconds since the epoch, of RFC 3339 or of the number itself.
+fn seconds_of(text: &str) -> Option<i64> {
+    let seconds = match OffsetDateTime::parse(text, &Rfc3339) {
+        Ok(time) => time.unix_timestamp(),
+        Err(_) => text.parse().ok()?,
+    };
+    (0..=LATEST).contains(&seconds).then_some(seconds)
 }
 
 fn place(text: &str) -> Option<UsagePlace> {

@@ -5,7 +5,13 @@ use sqlx::{AnyPool, Row};
 use super::{OrDoing, StoreError};
 
 /// The statements that lead from one version to the next. An entry is never edited after a release.
-const MIGRATIONS: &[&[&str]] = &[FIRST, AGENT_CREDENTIALS, NOTIFICATIONS, USAGE];
+const MIGRATIONS: &[&[&str]] = &[
+    FIRST,
+    AGENT_CREDENTIALS,
+    CONSUMER_LIMITS,
+    NOTIFICATIONS,
+    USAGE,
+];
 
 const FIRST: &[&str] = &[
     // config: the provisioned document. link: what agents get of it, so that a poll need not read the rest.
@@ -54,6 +60,19 @@ const AGENT_CREDENTIALS: &[&str] = &[
      used_ms BIGINT, used_serial BIGINT)",
 ];
 
+/// What one consumer may have at once and how fast it may ask.
+const CONSUMER_LIMITS: &[&str] = &[
+    // NULL: the configuration's limit.
+    "ALTER TABLE consumers ADD COLUMN max_sessions BIGINT",
+    "ALTER TABLE consumers ADD COLUMN max_sessions_per_home BIGINT",
+    "ALTER TABLE consumers ADD COLUMN requests_per_second BIGINT",
+    // Counts the sessions of a consumer without reading them.
+    "CREATE INDEX sessions_by_consumer ON sessions (consumer, expires_ms)",
+    // A row is locked by writing it: what is decided about its name until the commit is decided by nobody else.
+    "CREATE TABLE locks (name TEXT PRIMARY KEY)",
+];
+
+/// Where the notifications of a session go, and those that are on their way.
 const NOTIFICATIONS: &[&str] = &[
     // sink_form: top or webhook; NULL: nobody is notified. sink_token: encrypted. told: what a webhook was told last.
     "ALTER TABLE sessions ADD COLUMN sink_form TEXT",

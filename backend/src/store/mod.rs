@@ -13,6 +13,7 @@
 mod agents;
 mod census;
 mod consumers;
+mod creation;
 mod credentials;
 mod ending;
 pub mod failures;
@@ -37,13 +38,14 @@ use tokio::sync::Notify;
 
 pub use agents::{Agent, AgentReport, SessionReport, Written};
 pub use census::{CensusPage, CensusSession};
-pub use consumers::Consumer;
+pub use consumers::{Consumer, ConsumerLimits};
+pub use creation::{Cap, Caps, Created, NewSession};
 pub use credentials::{MOST_TOKENS, OVERLAP_MS, Owner, REPEAT_MS};
 pub use ending::Ending;
 pub use homes::{Admits, All, Home, HomePut, Identifier, IdentifierKind, Link, Nai, PhoneNumber};
-pub use keys::SigningKey;
+pub use keys::{KeyChange, SigningKey};
 pub use outbox::{Claim, Notification, Sink};
-pub use sessions::{Created, LiveSession, NewSession, StoredSession};
+pub use sessions::{LiveSession, StoredSession};
 pub use telling::Judge;
 pub use usage::{Bytes, Counted, LATE_MS, Measured, Tally, UsagePlace, UsageRecord};
 
@@ -302,6 +304,19 @@ async fn lock_home(
     .await
     .or_doing(doing)?;
     row.map(|row| row.try_get(0).or_doing(doing)).transpose()
+}
+
+/// Holds `name` until the transaction ends. Of a home and a name, the home is locked first: in one order nobody waits
+/// for somebody who waits.
+async fn lock_name(transaction: &mut Transaction<'_, Any>, name: &str) -> Result<(), StoreError> {
+    sqlx::query(
+        "INSERT INTO locks (name) VALUES ($1) ON CONFLICT (name) DO UPDATE SET name = excluded.name",
+    )
+    .bind(name)
+    .execute(&mut **transaction)
+    .await
+    .or_doing("take a lock")?;
+    Ok(())
 }
 
 /// Names what was being done when a statement failed.

@@ -9,6 +9,7 @@ use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crate::common::Client;
@@ -22,6 +23,7 @@ pub(crate) struct Program {
     pub(crate) child: Child,
     pub(crate) client: Client,
     log: Arc<Mutex<Vec<String>>>,
+    reading: Option<JoinHandle<()>>,
 }
 
 impl Program {
@@ -29,6 +31,13 @@ impl Program {
     pub(crate) fn start(directory: &Path, config: &serde_json::Value) -> Self {
         let mut command = Command::new(PROGRAM);
         command.env("RUST_LOG", "info");
+        Self::start_as(command, directory, config)
+    }
+
+    /// The same, with everything that it can log.
+    pub(crate) fn start_talkative(directory: &Path, config: &serde_json::Value) -> Self {
+        let mut command = Command::new(PROGRAM);
+        command.env("RUST_LOG", "trace");
         Self::start_as(command, directory, config)
     }
 
@@ -49,7 +58,7 @@ impl Program {
         let log = Arc::new(Mutex::new(Vec::new()));
         let written = log.clone();
         // Somebody must read on, or the program would wait for its log.
-        std::thread::spawn(move || {
+        let reading = std::thread::spawn(move || {
             for line in stderr.lines() {
                 let Ok(line) = line else { return };
                 written.lock().unwrap().push(line);
@@ -59,6 +68,7 @@ impl Program {
             child,
             client: Client::new(String::new()),
             log,
+            reading: Some(reading),
         };
         let line =
             program.await_line(|line| line.contains("listening") && line.contains("address"));
@@ -94,6 +104,15 @@ impl Program {
 
     pub(crate) fn lines(&self) -> Vec<String> {
         self.log.lock().unwrap().clone()
+    }
+
+    /// Everything that it logged, once it has ended.
+    pub(crate) fn whole_log(&mut self) -> String {
+        self.child.wait().unwrap();
+        if let Some(reading) = self.reading.take() {
+            reading.join().unwrap();
+        }
+        self.lines().join("\n")
     }
 
     /// Waits for its end.
