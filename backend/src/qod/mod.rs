@@ -1,5 +1,6 @@
 //! `/qod/v0`: Quality on Demand 0.9.0.
 
+pub mod description;
 pub mod device;
 mod identify;
 mod port_lists;
@@ -7,6 +8,7 @@ pub mod profile;
 pub mod profiles;
 pub mod request;
 pub mod response;
+pub mod routes;
 mod status;
 
 use std::sync::Arc;
@@ -214,12 +216,12 @@ pub async fn list_profiles(
 pub async fn get_profile(
     State(app): State<Arc<App>>,
     headers: HeaderMap,
-    Path(name): Path<String>,
+    name: Result<Path<String>, PathRejection>,
 ) -> Result<Json<Value>, ErrorInfo> {
     Caller::of(&app, &headers).await?;
-    let profile = app
-        .profiles
-        .get(&name)
+    let profile = name
+        .ok()
+        .and_then(|name| app.profiles.get(&name))
         .ok_or_else(|| ErrorInfo::not_found("QosProfile Id does not exist"))?;
     Ok(Json(profile.shown.clone()))
 }
