@@ -94,13 +94,6 @@ pub struct Peer(pub SocketAddr);
 
 /// All paths.
 pub fn router(app: Arc<App>) -> Router {
-    let qod = Router::new()
-        .route("/sessions", post(qod::create))
-        .route("/sessions/{id}", get(qod::get).delete(qod::delete))
-        .route("/qos-profiles", get(qod::list_profiles))
-        .route("/qos-profiles/{name}", get(qod::get_profile))
-        .route("/qosProfile", get(qod::list_profiles))
-        .route("/qosProfile/{name}", get(qod::get_profile));
     let agent = Router::new()
         .route(
             "/agents/{id}/instructions",
@@ -128,7 +121,7 @@ pub fn router(app: Arc<App>) -> Router {
             get(admin::sessions::get).delete(admin::sessions::delete),
         );
     Router::new()
-        .nest("/qod/v0", qod)
+        .nest(qod::routes::BASE, qod::routes::router())
         .nest("/agent/v1", agent)
         .nest("/admin/v1", admin)
         .route("/oauth2/token", post(oauth::issue))

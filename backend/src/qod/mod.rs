@@ -1,5 +1,6 @@
 //! `/qod/v0`: Quality on Demand 0.9.0.
 
+pub mod description;
 pub mod device;
 mod identify;
 pub mod notification;
@@ -8,6 +9,7 @@ pub mod profile;
 pub mod profiles;
 pub mod request;
 pub mod response;
+pub mod routes;
 pub mod status;
 
 use std::sync::Arc;
