@@ -17,8 +17,10 @@ use crate::notifications::counters::Counters;
 use crate::notifications::key_file::{self, KeyFileError};
 use crate::notifications::{self, Notifications, deliver};
 use crate::oauth::{Issuer, IssuerError};
+use crate::polling::{self, Polling};
 use crate::presence::{FLUSH_MS, Presence};
 use crate::qod::profiles::{Profiles, ProfilesError};
+use crate::removal;
 use crate::server::{App, router};
 use crate::store::{Store, StoreError};
 use crate::tls::{self, TlsError};
@@ -82,6 +84,7 @@ pub struct Backend {
     app: Arc<App>,
     serving: JoinHandle<()>,
     delivering: JoinHandle<()>,
+    polling: JoinHandle<()>,
 }
 
 impl Backend {
@@ -98,6 +101,10 @@ impl Backend {
             client: Client::new(config.notifications.ca_file.as_deref())?,
             allow_private: config.notifications.allow_private,
             counters: Counters::default(),
+        };
+        let polling = Polling {
+            client: Client::new(None)?,
+            interval_ms: config.status_poll_seconds * 1_000,
         };
         let store = Store::open(&config.database).await?;
         let issuer = Issuer::open(
@@ -129,6 +136,7 @@ impl Backend {
         tokio::spawn(expiry::run(app.clone()));
         tokio::spawn(notifications::watch::run(app.clone()));
         let delivering = tokio::spawn(deliver::run(app.clone()));
+        let polling = tokio::spawn(polling::run(app.clone(), polling));
         let serving = tokio::spawn(listener::serve(
             listener,
             tls,
@@ -141,6 +149,7 @@ impl Backend {
             app,
             serving,
             delivering,
+            polling,
         })
     }
 
@@ -157,6 +166,9 @@ impl Backend {
         }
         if let Err(error) = self.delivering.await {
             tracing::error!(%error, "the delivery of notifications failed");
+        }
+        if let Err(error) = self.polling.await {
+            tracing::error!(%error, "asking agents for their status failed");
         }
         write_presence(&self.app).await;
         self.app.store.close().await;
@@ -175,6 +187,9 @@ async fn follow(app: Arc<App>) {
             _ = tick.tick() => (),
         }
         let now = app.clock.now_ms();
+        if let Err(error) = removal::carry_on(&app).await {
+            tracing::warn!(%error, "sessions of removed consumers were not ended");
+        }
         if let Err(error) = hear_others(&app, now).await {
             tracing::warn!(%error, "other processes' changes were not looked for");
         }

@@ -36,6 +36,8 @@ pub struct Config {
     pub audience: String,
     /// `notifications`: how consumers are notified.
     pub notifications: Notifications,
+    /// `statusPollSeconds`: how often an agent with a `statusUrl` is asked for its status. Default 60.
+    pub status_poll_seconds: i64,
 }
 
 /// PEM files.
@@ -82,6 +84,7 @@ impl Default for Config {
             issuer_url: "qod-backend".to_owned(),
             audience: "qod".to_owned(),
             notifications: Notifications::default(),
+            status_poll_seconds: 60,
         }
     }
 }
@@ -123,6 +126,7 @@ impl Config {
             "agentSilentSeconds",
             "issuer",
             "notifications",
+            "statusPollSeconds",
         ])?;
         let mut config = Self::default();
         if let Some(node) = object.get("listen") {
@@ -147,6 +151,9 @@ impl Config {
         }
         if let Some(node) = object.get("notifications") {
             config.notifications = notifications::read(&node.object()?)?;
+        }
+        if let Some(node) = object.get("statusPollSeconds") {
+            config.status_poll_seconds = node.integer(5..=86_400)?;
         }
         if !config.is_sqlite() && config.admin_token_file.is_none() {
             return Err(Invalid {
@@ -288,6 +295,10 @@ mod tests {
             (
                 r#"{"notifications":{"allowPrivate":1}}"#,
                 "notifications.allowPrivate: must be true or false",
+            ),
+            (
+                r#"{"statusPollSeconds":4}"#,
+                "statusPollSeconds: must be from 5 to 86400",
             ),
             (
                 r#"{"notifications":{"retry":1}}"#,

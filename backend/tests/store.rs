@@ -20,7 +20,8 @@ use common::{ADMIN, Running, SCOPES, session as request};
 use qod_backend::notifications::event::EventStatus;
 use qod_backend::store::{
     Admits, Agent, AgentReport, All, Created, Ending, Home, HomePut, IdentifierKind, Judge, Nai,
-    NewSession, PhoneNumber, SessionReport, SigningKey, Store, StoreError, StoredSession,
+    NewSession, PhoneNumber, SessionFilter, SessionReport, SigningKey, Store, StoreError,
+    StoredSession,
 };
 use qod_wire::{Session, SessionState};
 use serde_json::json;
@@ -233,7 +234,14 @@ async fn sessions(store: &Store) {
         .collect();
     assert_eq!(order, ["s-1", "s-0"], "the oldest first");
     assert_eq!(store.session("s-1", NOW).await.unwrap(), Some(first));
-    assert_eq!(store.sessions("s-0", 9, NOW).await.unwrap().len(), 1);
+    assert_eq!(
+        store
+            .sessions(SessionFilter::default(), "s-0", 9, NOW)
+            .await
+            .unwrap()
+            .len(),
+        1
+    );
     assert_eq!(
         store
             .end_session("s-0", "h", Ending::Deleted, NOW)
@@ -299,7 +307,7 @@ async fn agents(store: &Store) {
                 sequence,
                 version: "1",
                 revision: Some(7),
-                source: "192.0.2.1".to_owned(),
+                source: Some("192.0.2.1".to_owned()),
                 sessions: said,
                 status: "{}",
                 addresses: &["192.0.2.1".to_owned(), "192.0.2.1".to_owned()],
@@ -499,7 +507,10 @@ fn postgresql_conforms() {
         // Several processes start over an empty database at once.
         let (first, second) = tokio::join!(Store::open(&url), Store::open(&url));
         conforms(&first.unwrap()).await;
-        assert_eq!(second.unwrap().home_ids("", 9).await.unwrap(), ["h", "n", "o"]);
+        assert_eq!(
+            second.unwrap().home_ids("", 9).await.unwrap(),
+            ["h", "n", "o"]
+        );
 
         let pool = sqlx::AnyPool::connect(&url).await.unwrap();
         sqlx::query("CREATE DATABASE first_version")

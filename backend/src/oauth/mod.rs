@@ -42,6 +42,10 @@ impl Caller {
                 return Err(ErrorInfo::unavailable());
             }
         };
+        if app.store.consumer(&claims.client_id).await?.is_none() {
+            // It was removed, and so are its tokens.
+            return Err(ErrorInfo::unauthorized());
+        }
         Ok(Self {
             // RFC 9068 §2.2: of a token without a user the subject is the client.
             sub: (claims.sub != claims.client_id).then_some(claims.sub),

@@ -162,6 +162,7 @@ async fn try_create(app: Arc<App>, headers: HeaderMap, body: Body) -> Result<Res
                 "Another session is created for the same device",
             ));
         }
+        Created::NotAdmitted => return Err(ErrorInfo::forbidden()),
         // It was there a moment ago.
         Created::NoHome => return Err(ErrorInfo::unavailable()),
     };

@@ -116,12 +116,17 @@ async fn changes(store: &Store) {
         sequence: 1,
         version: "1",
         revision: None,
-        source: String::new(),
+        source: Some(String::new()),
         sessions: &BTreeMap::new(),
         status: "{}",
         addresses: &[],
     };
-    assert!(store.write_report(report.clone(), &*says, NOW).await.unwrap());
+    assert!(
+        store
+            .write_report(report.clone(), &*says, NOW)
+            .await
+            .unwrap()
+    );
     assert_eq!(store.outbox_depth().await.unwrap(), 2);
     says.0.store(true, Ordering::SeqCst);
     assert!(
@@ -136,7 +141,11 @@ async fn changes(store: &Store) {
     let first = claim(store, &[], NOW).await;
     assert_eq!(sessions(&first), ["n-a"]);
     assert_eq!(
-        (first[0].attempts, first[0].token.as_deref(), first[0].url.as_str()),
+        (
+            first[0].attempts,
+            first[0].token.as_deref(),
+            first[0].url.as_str()
+        ),
         (1, Some("sealed"), "http://a:1/")
     );
     let status = |one: &Notification| {
