@@ -11,6 +11,10 @@ mod common;
 mod credentials;
 #[path = "store/outbox.rs"]
 mod outbox;
+#[path = "store/removal.rs"]
+mod removal;
+#[path = "store/status_polls.rs"]
+mod status_polls;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -87,6 +91,8 @@ async fn conforms(store: &Store) {
     agents(store).await;
     credentials::conform(store).await;
     outbox::conform(store).await;
+    status_polls::conform(store).await;
+    removal::conform(store).await;
 
     assert!(
         store
