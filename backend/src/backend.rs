@@ -18,9 +18,11 @@ use crate::notifications::counters::Counters;
 use crate::notifications::key_file::{self, KeyFileError};
 use crate::notifications::{self, Notifications, deliver};
 use crate::oauth::{self, Authority, AuthorityError, ChosenSecrets, Consumers};
+use crate::polling::{self, Polling};
 use crate::presence::{FLUSH_MS, Presence};
 use crate::qod::profiles::{Profiles, ProfilesError};
 use crate::rate::Buckets;
+use crate::removal;
 use crate::server::{App, router, watchers_router};
 use crate::store::{Store, StoreError};
 use crate::tls::{self, TlsError};
@@ -93,6 +95,7 @@ pub struct Backend {
     closing: watch::Sender<bool>,
     drain: Duration,
     delivering: JoinHandle<()>,
+    polling: JoinHandle<()>,
 }
 
 impl Backend {
@@ -109,6 +112,10 @@ impl Backend {
             client: Client::new(config.notifications.ca_file.as_deref())?,
             allow_private: config.notifications.allow_private,
             counters: Counters::default(),
+        };
+        let polling = Polling {
+            client: Client::new(config.operation.status_poll_ca_file.as_deref())?,
+            interval_ms: config.operation.status_poll_seconds * 1_000,
         };
         let store = Store::open(&config.database).await?;
         let authority = Authority::open(&config.issuer, clock.clone(), store.clone()).await?;
@@ -145,6 +152,7 @@ impl Backend {
         tokio::spawn(notifications::watch::run(app.clone()));
         tokio::spawn(census::follow(app.clone()));
         let delivering = tokio::spawn(deliver::run(app.clone()));
+        let polling = tokio::spawn(polling::run(app.clone(), polling));
         let closing = watch::Sender::new(false);
         let mut serving = vec![tokio::spawn(listener::serve(
             app.clone(),
@@ -171,6 +179,7 @@ impl Backend {
             closing,
             drain: Duration::from_secs(config.operation.drain_seconds),
             delivering,
+            polling,
         })
     }
 
@@ -193,6 +202,9 @@ impl Backend {
         let leave = async {
             if let Err(error) = self.delivering.await {
                 tracing::error!(%error, "the delivery of notifications failed");
+            }
+            if let Err(error) = self.polling.await {
+                tracing::error!(%error, "asking agents for their status failed");
             }
             write_presence(&self.app).await;
             self.app.store.close().await;
@@ -222,6 +234,9 @@ async fn follow(app: Arc<App>) {
             _ = tick.tick() => (),
         }
         let now = app.clock.now_ms();
+        if let Err(error) = removal::carry_on(&app).await {
+            tracing::warn!(%error, "sessions of removed consumers were not ended");
+        }
         if let Err(error) = hear_others(&app, now).await {
             tracing::warn!(%error, "other processes' changes were not looked for");
         }

@@ -104,22 +104,35 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/enrol", post(agent_api::enrol::enrol));
     let admin = Router::new()
         .route("/homes", get(admin::homes::list))
-        .route("/homes/{id}", get(admin::homes::get).put(admin::homes::put))
+        .route(
+            "/homes/{id}",
+            get(admin::homes::get)
+                .put(admin::homes::put)
+                .delete(admin::homes::delete),
+        )
         .route("/homes/{id}/token", post(admin::homes::token))
         .route("/consumers", get(admin::consumers::list))
         .route(
             "/consumers/{id}",
-            get(admin::consumers::get).put(admin::consumers::put),
+            get(admin::consumers::get)
+                .put(admin::consumers::put)
+                .delete(admin::consumers::delete),
         )
         .route("/agents", get(admin::agents::list))
-        .route("/agents/{id}", get(admin::agents::get).put(not_served))
+        .route(
+            "/agents/{id}",
+            get(admin::agents::get)
+                .put(admin::agents::put)
+                .delete(admin::agents::delete),
+        )
         .route("/agents/{id}/token", post(admin::agents::token))
         .route("/agents/{id}/bootstrap", post(admin::agents::bootstrap))
         .route("/sessions", get(admin::sessions::list))
         .route(
             "/sessions/{id}",
             get(admin::sessions::get).delete(admin::sessions::delete),
-        );
+        )
+        .layer(axum::middleware::from_fn(admin::log_changes));
     Router::new()
         .nest(qod::routes::BASE, qod::routes::router())
         .nest("/agent/v1", agent)

@@ -11,6 +11,10 @@ mod common;
 mod credentials;
 #[path = "store/outbox.rs"]
 mod outbox;
+#[path = "store/removal.rs"]
+mod removal;
+#[path = "store/status_polls.rs"]
+mod status_polls;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -20,8 +24,8 @@ use common::{ADMIN, Running, SCOPES, session as request};
 use qod_backend::notifications::event::EventStatus;
 use qod_backend::store::{
     Admits, Agent, AgentReport, All, Cap, Caps, ConsumerLimits, Created, Ending, Home, HomePut,
-    IdentifierKind, Judge, KeyChange, Nai, NewSession, PhoneNumber, SessionReport, SigningKey,
-    Store, StoreError, StoredSession,
+    IdentifierKind, Judge, KeyChange, Nai, NewSession, PhoneNumber, SessionFilter, SessionReport,
+    SigningKey, Store, StoreError, StoredSession,
 };
 use qod_wire::{Session, SessionState};
 use serde_json::json;
@@ -91,6 +95,8 @@ async fn conforms(store: &Store) {
     agents(store).await;
     credentials::conform(store).await;
     outbox::conform(store).await;
+    status_polls::conform(store).await;
+    removal::conform(store).await;
 
     let none = ConsumerLimits::default();
     let limits = ConsumerLimits {
@@ -359,7 +365,14 @@ async fn sessions(store: &Store) {
         .collect();
     assert_eq!(order, ["s-1", "s-0"], "the oldest first");
     assert_eq!(store.session("s-1", NOW).await.unwrap(), Some(first));
-    assert_eq!(store.sessions("s-0", 9, NOW).await.unwrap().len(), 1);
+    assert_eq!(
+        store
+            .sessions(SessionFilter::default(), "s-0", 9, NOW)
+            .await
+            .unwrap()
+            .len(),
+        1
+    );
     assert_eq!(
         store
             .end_session("s-0", "h", Ending::Deleted, NOW)
@@ -425,7 +438,7 @@ async fn agents(store: &Store) {
                 sequence,
                 version: "1",
                 revision: Some(7),
-                source: "192.0.2.1".to_owned(),
+                source: Some("192.0.2.1".to_owned()),
                 sessions: said,
                 status: "{}",
                 addresses: &["192.0.2.1".to_owned(), "192.0.2.1".to_owned()],

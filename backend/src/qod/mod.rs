@@ -170,6 +170,7 @@ async fn try_create(app: Arc<App>, headers: HeaderMap, body: Body) -> Result<Res
             ));
         }
         Created::Capped(cap) => return Err(capped(cap)),
+        Created::NotAdmitted => return Err(ErrorInfo::forbidden()),
         // It was there a moment ago.
         Created::NoHome => return Err(ErrorInfo::unavailable()),
     };

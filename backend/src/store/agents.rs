@@ -65,8 +65,8 @@ pub struct AgentReport<'a> {
     pub version: &'a str,
     /// The revision that it speaks of.
     pub revision: Option<i64>,
-    /// Where the report came from.
-    pub source: String,
+    /// Where the report came from. `None`: it was fetched, and the agent's own reports came from where they did.
+    pub source: Option<String>,
     /// What it says of sessions.
     pub sessions: &'a BTreeMap<String, SessionReport>,
     /// The whole report.
@@ -87,19 +87,22 @@ pub(super) fn select(status: &str, condition: &str) -> AssertSqlSafe<String> {
 }
 
 impl Store {
-    /// The agent `id`.
+    /// The agent `id`, unless it was decommissioned.
     ///
     /// # Errors
     /// The store failed.
     pub async fn agent(&self, id: &str) -> Result<Option<Agent>, StoreError> {
         let doing = "read an agent";
-        sqlx::query(select("status", "WHERE agents.id = $1"))
-            .bind(id)
-            .fetch_optional(&self.read)
-            .await
-            .or_doing(doing)?
-            .map(|row| read_agent(&row, doing))
-            .transpose()
+        sqlx::query(select(
+            "status",
+            "WHERE agents.id = $1 AND decommissioned_ms IS NULL",
+        ))
+        .bind(id)
+        .fetch_optional(&self.read)
+        .await
+        .or_doing(doing)?
+        .map(|row| read_agent(&row, doing))
+        .transpose()
     }
 
     /// The agents of a home.
@@ -118,7 +121,7 @@ impl Store {
             .collect()
     }
 
-    /// All agents in order of their ids, at most `most`, after `after`.
+    /// All agents but the decommissioned in order of their ids, at most `most`, after `after`.
     ///
     /// # Errors
     /// The store failed.
@@ -126,7 +129,7 @@ impl Store {
         let doing = "list agents";
         sqlx::query(select(
             "NULL",
-            "WHERE agents.id > $1 ORDER BY agents.id LIMIT $2",
+            "WHERE agents.id > $1 AND decommissioned_ms IS NULL ORDER BY agents.id LIMIT $2",
         ))
         .bind(after)
         .bind(most)
@@ -138,8 +141,8 @@ impl Store {
         .collect()
     }
 
-    /// Writes a report, unless a later one of the same run is there, and tells webhooks what it changes. Says whether
-    /// it did.
+    /// Writes a report, unless a later one of the same run is there or the agent was decommissioned, and tells webhooks
+    /// what it changes. Says whether it did.
     ///
     /// # Errors
     /// The store failed.
@@ -158,16 +161,16 @@ impl Store {
             "UPDATE agents SET \
              duplicate_ms = CASE WHEN boot_id <> $2 AND previous_boot_id = $2 THEN $9 ELSE duplicate_ms END, \
              previous_boot_id = CASE WHEN boot_id <> $2 THEN boot_id ELSE previous_boot_id END, \
-             boot_id = $2, sequence = $3, version = $4, applied_revision = $5, source = $6, \
+             boot_id = $2, sequence = $3, version = $4, applied_revision = $5, source = COALESCE($6, source), \
              sessions = $7, status = $8, last_status_ms = $9 \
-             WHERE id = $1 AND (boot_id IS NULL OR boot_id <> $2 OR sequence < $3)",
+             WHERE id = $1 AND decommissioned_ms IS NULL AND (boot_id IS NULL OR boot_id <> $2 OR sequence < $3)",
         )
         .bind(report.agent)
         .bind(report.boot_id)
         .bind(report.sequence)
         .bind(report.version)
         .bind(report.revision)
-        .bind(&report.source)
+        .bind(report.source.as_deref())
         .bind(serde_json::to_string(report.sessions).or_doing(doing)?)
         .bind(report.status)
         .bind(now_ms)

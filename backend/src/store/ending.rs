@@ -124,6 +124,33 @@ pub(super) async fn end_expired_key(
     Ok(())
 }
 
+/// Ends sessions of a home that the transaction holds, of one consumer or of all, by the operator. Says how many: less
+/// than [`MOST`] when no others are left.
+pub(super) async fn terminate(
+    transaction: &mut Transaction<'_, Any>,
+    home: &str,
+    consumer: Option<&str>,
+    now_ms: i64,
+) -> Result<usize, StoreError> {
+    let condition = consumer.map_or("", |_| "AND consumer = $4");
+    let sql = format!(
+        "DELETE FROM sessions WHERE id IN (SELECT id FROM sessions WHERE home_id = $1 AND expires_ms > $2 {condition} \
+         ORDER BY id LIMIT $3) RETURNING {COLUMNS}"
+    );
+    let mut query = sqlx::query(AssertSqlSafe(sql))
+        .bind(home)
+        .bind(now_ms)
+        .bind(MOST);
+    if let Some(consumer) = consumer {
+        query = query.bind(consumer);
+    }
+    let rows = query
+        .fetch_all(&mut **transaction)
+        .await
+        .or_doing("end sessions of a home")?;
+    settle(transaction, &rows, Ending::Terminated, now_ms).await
+}
+
 /// Writes what the end of these sessions leaves behind, and says how many there are.
 async fn settle(
     transaction: &mut Transaction<'_, Any>,

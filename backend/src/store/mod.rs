@@ -21,7 +21,9 @@ mod homes;
 mod keys;
 mod migrations;
 mod outbox;
+mod removal;
 mod sessions;
+mod status_polls;
 mod telling;
 
 use std::fs::OpenOptions;
@@ -44,7 +46,9 @@ pub use ending::Ending;
 pub use homes::{Admits, All, Home, HomePut, Identifier, IdentifierKind, Link, Nai, PhoneNumber};
 pub use keys::{KeyChange, SigningKey};
 pub use outbox::{Claim, Notification, Sink};
-pub use sessions::{LiveSession, StoredSession};
+pub use removal::HomeRemoval;
+pub use sessions::{LiveSession, SessionFilter, StoredSession};
+pub use status_polls::{DueStatusPoll, StatusPoll};
 pub use telling::Judge;
 
 use crate::secret::NoRandomness;

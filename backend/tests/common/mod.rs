@@ -315,6 +315,20 @@ impl Running {
         self.backend = Some(backend);
     }
 
+    /// The number that a query of the database gives.
+    pub(crate) fn number(&self, query: &'static str) -> i64 {
+        let url = format!(
+            "sqlite:{}",
+            self.directory.path().join("q.sqlite").display()
+        );
+        self.runtime.block_on(async {
+            let pool = sqlx::AnyPool::connect(&url).await.unwrap();
+            let row = sqlx::query(query).fetch_one(&pool).await.unwrap();
+            pool.close().await;
+            sqlx::Row::get(&row, 0)
+        })
+    }
+
     pub(crate) fn stop(&mut self) {
         if let Some(backend) = self.backend.take() {
             self.runtime.block_on(backend.stop());
