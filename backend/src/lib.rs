@@ -18,6 +18,7 @@ pub mod backend;
 pub mod certificate;
 pub mod clock;
 pub mod config;
+pub mod entity_tag;
 pub mod error_info;
 pub mod flow;
 pub mod form;

@@ -9,7 +9,7 @@ use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{any, get, post, put};
+use axum::routing::{MethodRouter, any, get, post, put};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use tokio::sync::watch;
 
@@ -71,15 +71,26 @@ impl App {
 #[derive(Clone, Copy, Debug)]
 pub struct Peer(pub SocketAddr);
 
+/// The paths below `/qod/v0`: those of [`qod::description`].
+pub fn qod_routes() -> Vec<(&'static str, MethodRouter<Arc<App>>)> {
+    vec![
+        ("/sessions", post(qod::create)),
+        ("/sessions/{sessionId}", get(qod::get).delete(qod::delete)),
+        ("/qos-profiles", get(qod::list_profiles)),
+        ("/qos-profiles/{name}", get(qod::get_profile)),
+        ("/qosProfile", get(qod::list_profiles)),
+        ("/qosProfile/{name}", get(qod::get_profile)),
+        ("/openapi.yaml", get(qod::description::get)),
+    ]
+}
+
 /// All paths.
 pub fn router(app: Arc<App>) -> Router {
-    let qod = Router::new()
-        .route("/sessions", post(qod::create))
-        .route("/sessions/{id}", get(qod::get).delete(qod::delete))
-        .route("/qos-profiles", get(qod::list_profiles))
-        .route("/qos-profiles/{name}", get(qod::get_profile))
-        .route("/qosProfile", get(qod::list_profiles))
-        .route("/qosProfile/{name}", get(qod::get_profile));
+    let qod = qod_routes()
+        .into_iter()
+        .fold(Router::new(), |router, (path, methods)| {
+            router.route(path, methods)
+        });
     let agent = Router::new()
         .route(
             "/agents/{id}/instructions",

@@ -1,5 +1,6 @@
 //! `/qod/v0`: Quality on Demand 0.9.0.
 
+pub mod description;
 pub mod device;
 mod identify;
 mod port_lists;
