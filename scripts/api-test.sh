@@ -34,11 +34,7 @@ fi
 
 work=$(mktemp -d)
 backend=
-finish() {
-    [ -z "$backend" ] || kill "$backend" 2> /dev/null
-    rm -rf "$work"
-}
-trap finish EXIT
+trap '[ -z "$backend" ] || kill "$backend"; rm -rf "$work"' EXIT
 
 # ---- A backend with a home of which the examples of both descriptions speak
 
@@ -141,6 +137,7 @@ grep -iE ' ERROR |panicked' "$work/backend.log" && failed=1
 
 # The table of README.md: | `operation` | code | `message`, * for anything | reason |
 expected=()
+# shellcheck disable=SC2016 # backticks of Markdown
 while IFS= read -r row; do
     expected+=("$row")
 done < <(sed -n 's/^| `\([A-Z]* [^`]*\)` | \(ST[0-9]*\) | `\([^`]*\)` |.*/\1\t\2\t\3/p' README.md)
