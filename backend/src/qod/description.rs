@@ -5,7 +5,7 @@ use axum::response::{IntoResponse, Response};
 
 use crate::{entity_tag, secret};
 
-/// The description (OpenAPI 3.0.3).
+/// The description, of `OpenAPI` 3.0.3.
 pub const DESCRIPTION: &str = include_str!("openapi.yaml");
 
 /// How long a copy may be used unasked.
