@@ -21,6 +21,7 @@ pub mod client;
 pub mod clock;
 pub mod command;
 pub mod config;
+pub mod entity_tag;
 pub mod error_info;
 pub mod expiry;
 pub mod flow;

@@ -325,7 +325,8 @@ fn an_agent_without_a_token_is_asked_without_one_and_a_removed_one_not_at_all() 
 #[test]
 fn two_processes_over_one_database_ask_each_agent_once_an_interval() {
     const AGENTS: usize = 40;
-    let change = |config: &mut qod_backend::config::Config| config.status_poll_seconds = 5;
+    let change =
+        |config: &mut qod_backend::config::Config| config.operation.status_poll_seconds = 5;
     let first = Running::with(change);
     let database = format!(
         "sqlite:{}",
