@@ -23,11 +23,10 @@ use serde_json::Value;
 use self::port_lists::ranges_not_allowed;
 use self::profile::Profile;
 use self::request::CreateSession;
-use self::status::QosStatus;
 use crate::error_info::ErrorInfo;
 use crate::oauth::Caller;
 use crate::server::{App, read_body};
-use crate::store::{Created, Ending, NewSession, StoreError, StoredSession};
+use crate::store::{Admission, Created, Ending, NewSession, StoreError, StoredSession};
 use crate::{form, json, secret};
 
 /// Longest body, in bytes.
@@ -67,10 +66,12 @@ async fn try_create(app: Arc<App>, headers: HeaderMap, body: Body) -> Result<Res
         ));
     }
     let found = identify::home(&app, &caller, &request.device).await?;
-    let home = app.store.home(&found.home).await?;
-    if !home.is_some_and(|(home, _)| home.consumers.admits(&caller.client_id)) {
+    let admission = app.store.admission(&found.home).await?;
+    let Some(Admission { agents, .. }) =
+        admission.filter(|home| home.consumers.admits(&caller.client_id))
+    else {
         return Err(ErrorInfo::forbidden());
-    }
+    };
     let device = identify::device(
         &found,
         &request.device,
@@ -122,13 +123,9 @@ async fn try_create(app: Arc<App>, headers: HeaderMap, body: Body) -> Result<Res
                 consumer = session.consumer,
                 "session created"
             );
-            // An error now would leave a session behind whose id nobody knows. No agent can have spoken of it.
-            response::session_info(&app, &session)
-                .await
-                .unwrap_or_else(|error| {
-                    tracing::warn!(%error, "the state of a new session was not read");
-                    response::show(&session, QosStatus::Requested, &[])
-                })
+            // No agent can have spoken of it, and an error now would leave a session behind whose id nobody knows:
+            // nothing is read any more.
+            response::new_session_info(&app, &session, &agents)
         }
         Created::Before(session) if session.request_hash == request_hash => {
             response::session_info(&app, &session).await?

@@ -32,7 +32,7 @@ pub use agents::{Agent, AgentReport, SessionReport};
 pub use consumers::Consumer;
 pub use credentials::{MOST_TOKENS, OVERLAP_MS, Owner, REPEAT_MS};
 pub use ending::Ending;
-pub use homes::{Admits, All, Home, HomePut, Identifier, IdentifierKind, Link, Nai, PhoneNumber};
+pub use homes::{Admission, Admits, All, Home, HomePut, Identifier, IdentifierKind, Link, Nai, PhoneNumber};
 pub use keys::SigningKey;
 pub use sessions::{Created, LiveSession, NewSession, StoredSession};
 
