@@ -18,6 +18,7 @@ mod homes;
 mod keys;
 mod migrations;
 mod sessions;
+mod wal;
 
 use std::fs::OpenOptions;
 use std::io::ErrorKind;
@@ -32,7 +33,9 @@ pub use agents::{Agent, AgentReport, SessionReport};
 pub use consumers::Consumer;
 pub use credentials::{MOST_TOKENS, OVERLAP_MS, Owner, REPEAT_MS};
 pub use ending::Ending;
-pub use homes::{Admission, Admits, All, Home, HomePut, Identifier, IdentifierKind, Link, Nai, PhoneNumber};
+pub use homes::{
+    Admission, Admits, All, Home, HomePut, Identifier, IdentifierKind, Link, Nai, PhoneNumber,
+};
 pub use keys::SigningKey;
 pub use sessions::{Created, LiveSession, NewSession, StoredSession};
 
@@ -147,6 +150,9 @@ impl Store {
                             POSTGRES_SETTINGS
                         };
                         connection.execute(settings).await?;
+                        if sqlite {
+                            connection.execute(wal::SETTINGS).await?;
+                        }
                         Ok(())
                     })
                 });
@@ -195,10 +201,14 @@ impl Store {
     ) -> Result<(), StoreError> {
         transaction.commit().await.or_doing(doing)?;
         if self.sqlite {
-            // Writes the log into the file and syncs both.
-            let fold = sqlx::query("PRAGMA wal_checkpoint(FULL)");
-            if let Err(error) = fold.execute(&self.write).await {
-                tracing::warn!(%error, doing, "a power cut now would take back what was written");
+            match self.fold_log_for_good().await {
+                Ok(true) => (),
+                Ok(false) => {
+                    tracing::warn!(doing, "a power cut now would take back what was written")
+                }
+                Err(error) => {
+                    tracing::warn!(%error, doing, "a power cut now would take back what was written");
+                }
             }
         }
         Ok(())
