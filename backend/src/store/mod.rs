@@ -201,14 +201,13 @@ impl Store {
     ) -> Result<(), StoreError> {
         transaction.commit().await.or_doing(doing)?;
         if self.sqlite {
-            match self.fold_log_for_good().await {
-                Ok(true) => (),
-                Ok(false) => {
-                    tracing::warn!(doing, "a power cut now would take back what was written")
-                }
-                Err(error) => {
-                    tracing::warn!(%error, doing, "a power cut now would take back what was written");
-                }
+            let folded = self.fold_log_for_good().await;
+            if !matches!(folded, Ok(true)) {
+                tracing::warn!(
+                    ?folded,
+                    doing,
+                    "a power cut now would take back what was written"
+                );
             }
         }
         Ok(())
