@@ -31,6 +31,8 @@ use crate::{expiry, listener};
 
 /// How often other processes' changes are looked for.
 const TICK: Duration = Duration::from_secs(1);
+/// Pause between two times that the store's log is brought into its file.
+const FOLD: Duration = Duration::from_millis(500);
 /// How far the clocks of two processes over one database may differ before one's changes reach the other's polls
 /// only when those end, in milliseconds.
 const CLOCK_SKEW_MS: i64 = 10_000;
@@ -147,6 +149,7 @@ impl Backend {
         });
         metrics::read_app(&app);
         tokio::spawn(follow(app.clone()));
+        tokio::spawn(fold(app.clone()));
         tokio::spawn(oauth::follow(app.clone()));
         tokio::spawn(expiry::run(app.clone()));
         tokio::spawn(notifications::watch::run(app.clone()));
@@ -243,6 +246,20 @@ async fn follow(app: Arc<App>) {
         if now - written_ms >= FLUSH_MS {
             written_ms = now;
             write_presence(&app).await;
+        }
+    }
+}
+
+/// Keeps the store's log short, apart from all else: it waits for the disk.
+async fn fold(app: Arc<App>) {
+    let mut draining = app.draining.subscribe();
+    loop {
+        tokio::select! {
+            _ = draining.wait_for(|draining| *draining) => return,
+            () = tokio::time::sleep(FOLD) => (),
+        }
+        if let Err(error) = app.store.fold_log().await {
+            tracing::warn!(%error, "the store's log was not folded");
         }
     }
 }

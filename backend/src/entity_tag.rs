@@ -2,20 +2,17 @@
 
 use axum::http::{HeaderMap, header};
 
-/// Whether the request's `If-None-Match` (RFC 9110 §13.1.2) has `tag`, which is without its quotes.
-pub fn is_known(headers: &HeaderMap, tag: &str) -> bool {
+/// The tags in the request's `If-None-Match` (RFC 9110 §13.1.2), without their quotes. What is malformed is left out.
+pub fn known(headers: &HeaderMap) -> impl Iterator<Item = &str> {
     headers
         .get_all(header::IF_NONE_MATCH)
         .iter()
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(','))
-        .map(str::trim)
-        .map(|known| known.strip_prefix("W/").unwrap_or(known))
-        .any(|known| {
-            let inner = known
-                .strip_prefix('"')
-                .and_then(|known| known.strip_suffix('"'));
-            inner == Some(tag)
+        .filter_map(|tag| {
+            let tag = tag.trim();
+            let tag = tag.strip_prefix("W/").unwrap_or(tag);
+            tag.strip_prefix('"')?.strip_suffix('"')
         })
 }
 
@@ -30,7 +27,7 @@ mod tests {
         let knows = |shown: &'static str| {
             let headers =
                 HeaderMap::from_iter([(header::IF_NONE_MATCH, HeaderValue::from_static(shown))]);
-            is_known(&headers, "17")
+            known(&headers).any(|tag| tag == "17")
         };
         assert!(knows("\"17\""));
         assert!(knows("\"1\", W/\"17\""));

@@ -25,9 +25,14 @@ pub async fn get(
     headers: HeaderMap,
     Path(agent): Path<String>,
 ) -> Result<Response, ErrorInfo> {
-    let mut owner = credential.authenticate(&app, &agent).await?;
+    let known = known(&headers);
+    let wait = wait(&headers);
+    // They would keep the buffer that they were read into for as long as the poll is held.
+    drop(headers);
+    // What a poll reads is boxed, here and below, so that it takes no room while it waits.
+    let mut owner = Box::pin(credential.authenticate(&app, &agent)).await?;
     let _held = app.presence.hold(&agent);
-    let deadline = Instant::now() + wait(&headers);
+    let deadline = Instant::now() + wait;
     let mut draining = app.draining.subscribe();
     loop {
         // The wait begins before the reading, so that no change falls between the two.
@@ -35,9 +40,9 @@ pub async fn get(
         let home = owner.home.unwrap_or_default();
         let mut waiter = app.wake.wait_for(&home);
         // An agent that no home has any more is told to do nothing.
-        let revision = app.store.revision(&home).await?.unwrap_or(0);
-        if !entity_tag::is_known(&headers, &revision.to_string()) {
-            return answer(&app, &home).await;
+        let revision = Box::pin(app.store.revision(&home)).await?.unwrap_or(0);
+        if !known.contains(&revision) {
+            return Box::pin(answer(&app, &home)).await;
         }
         if *draining.borrow_and_update() || Instant::now() >= deadline {
             return Ok(not_modified(revision));
@@ -53,7 +58,7 @@ pub async fn get(
             _ = draining.changed() => (),
         }
         // Meanwhile the agent may have got another home, or its token may have been taken away.
-        owner = credential.authenticate(&app, &agent).await?;
+        owner = Box::pin(credential.authenticate(&app, &agent)).await?;
     }
 }
 
@@ -88,6 +93,13 @@ fn tag(response: &mut Response, revision: i64) {
     if let Ok(value) = HeaderValue::from_str(&format!("\"{revision}\"")) {
         response.headers_mut().insert(header::ETAG, value);
     }
+}
+
+/// The revisions that the caller knows. Other tags were never given out.
+fn known(headers: &HeaderMap) -> Vec<i64> {
+    entity_tag::known(headers)
+        .filter_map(|tag| tag.parse().ok())
+        .collect()
 }
 
 /// `Prefer: wait=N` (RFC 7240 §4.3). What is malformed is a preference that is not honoured.

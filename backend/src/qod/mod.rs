@@ -33,7 +33,7 @@ use crate::error_info::ErrorInfo;
 use crate::oauth::Caller;
 use crate::secret::NoRandomness;
 use crate::server::{App, expect_json, read_body};
-use crate::store::{Cap, Created, Ending, NewSession, Sink, StoreError, StoredSession};
+use crate::store::{Admission, Cap, Created, Ending, NewSession, Sink, StoreError, StoredSession};
 use crate::{form, json, secret};
 
 /// Longest body, in bytes.
@@ -74,10 +74,12 @@ async fn try_create(app: Arc<App>, headers: HeaderMap, body: Body) -> Result<Res
         wanted.check_public()?;
     }
     let found = identify::home(&app, &caller, &request.device).await?;
-    let home = app.store.home(&found.home).await?;
-    if !home.is_some_and(|(home, _)| home.consumers.admits(&caller.client_id)) {
+    let admission = app.store.admission(&found.home).await?;
+    let Some(Admission { agents, .. }) =
+        admission.filter(|home| home.consumers.admits(&caller.client_id))
+    else {
         return Err(ErrorInfo::forbidden());
-    }
+    };
     let device = identify::device(
         &found,
         &request.device,
@@ -147,14 +149,9 @@ async fn try_create(app: Arc<App>, headers: HeaderMap, body: Body) -> Result<Res
                 consumer = session.consumer,
                 "session created"
             );
-            // An error now would leave a session behind whose id nobody knows. No agent can have spoken of it.
-            response::session_info(&app, &session)
-                .await
-                .unwrap_or_else(|error| {
-                    tracing::warn!(%error, "the state of a new session was not read");
-                    let token = response::token(&app, &session);
-                    response::show(&session, QosStatus::Requested, &[], token.as_ref())
-                })
+            // No agent can have spoken of it, and an error now would leave a session behind whose id nobody knows:
+            // nothing is read any more.
+            response::new_session_info(&app, &session, &agents)
         }
         Created::Before(session) if session.request_hash == request_hash => {
             response::session_info(&app, &session).await?

@@ -112,6 +112,15 @@ pub struct Identifier {
     pub mac: Option<String>,
 }
 
+/// What a home says to a new session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Admission {
+    /// The consumers that it admits.
+    pub consumers: Admits,
+    /// Its agents, each with the time when a poll was last known to be held, or to end.
+    pub agents: Vec<(String, i64)>,
+}
+
 /// What became of a home that was put.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HomePut {
@@ -198,6 +207,42 @@ impl Store {
             .or_doing(doing)?
             .map(|row| read_home(&row, doing))
             .transpose()
+    }
+
+    /// Whom the home `id` admits, and the agents that are to hear of a session: one statement, because every new
+    /// session asks for both.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub async fn admission(&self, id: &str) -> Result<Option<Admission>, StoreError> {
+        /// The rest of the document is passed over.
+        #[derive(Deserialize)]
+        struct Consent {
+            consumers: Admits,
+        }
+
+        let doing = "read whom a home admits";
+        let rows = sqlx::query(
+            "SELECT homes.config, agents.id, agents.last_poll_ms FROM homes \
+             LEFT JOIN agents ON agents.home_id = homes.id WHERE homes.id = $1 ORDER BY agents.id",
+        )
+        .bind(id)
+        .fetch_all(&self.read)
+        .await
+        .or_doing(doing)?;
+        let Some(first) = rows.first() else {
+            return Ok(None);
+        };
+        let config: String = first.try_get(0).or_doing(doing)?;
+        let Consent { consumers } = serde_json::from_str(&config).or_doing(doing)?;
+        let mut agents = Vec::with_capacity(rows.len());
+        for row in &rows {
+            let agent: Option<String> = row.try_get(1).or_doing(doing)?;
+            if let Some(agent) = agent {
+                agents.push((agent, row.try_get(2).or_doing(doing)?));
+            }
+        }
+        Ok(Some(Admission { consumers, agents }))
     }
 
     /// The ids of all homes in order, at most `most`, after `after`.

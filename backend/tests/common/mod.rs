@@ -7,6 +7,8 @@
 )]
 
 pub(crate) mod jwks;
+pub(crate) mod postgresql;
+pub(crate) mod program;
 
 use std::time::Duration;
 
@@ -77,6 +79,17 @@ impl Client {
         headers: &[(&str, &str)],
         body: impl AsRef<[u8]>,
     ) -> Answer {
+        self.try_send(method, path, headers, body).unwrap()
+    }
+
+    /// For a backend that may end meanwhile.
+    pub(crate) fn try_send(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: impl AsRef<[u8]>,
+    ) -> Result<Answer, ureq::Error> {
         let mut request = ureq::http::Request::builder()
             .method(method)
             .uri(format!("{}{path}", self.url));
@@ -84,9 +97,9 @@ impl Client {
             request = request.header(*name, *value);
         }
         let request = request.body(body.as_ref()).unwrap();
-        let mut response = self.agent.run(request).unwrap();
-        let text = response.body_mut().read_to_string().unwrap();
-        Answer {
+        let mut response = self.agent.run(request)?;
+        let text = response.body_mut().read_to_string()?;
+        Ok(Answer {
             status: response.status().as_u16(),
             etag: response
                 .headers()
@@ -95,7 +108,7 @@ impl Client {
             headers: response.headers().clone(),
             body: serde_json::from_str(&text).unwrap_or(Value::Null),
             text,
-        }
+        })
     }
 
     pub(crate) fn json(&self, method: &str, path: &str, token: &str, body: &Value) -> Answer {
