@@ -10,9 +10,12 @@ use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
 
 use crate::admin::{self, TokenFileError};
+use crate::client::{Client, ClientError};
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::listener;
+use crate::notifications::counters::Counters;
+use crate::notifications::key_file::{self, KeyFileError};
+use crate::notifications::{self, Notifications, deliver};
 use crate::oauth::{self, Authority, AuthorityError, ChosenSecrets, Consumers};
 use crate::presence::{FLUSH_MS, Presence};
 use crate::qod::profiles::{Profiles, ProfilesError};
@@ -21,8 +24,9 @@ use crate::server::{App, router};
 use crate::store::{Store, StoreError};
 use crate::tls::{self, TlsError};
 use crate::wake::Wake;
+use crate::{expiry, listener};
 
-/// How often ended sessions are removed, and other processes' changes are looked for.
+/// How often other processes' changes are looked for.
 const TICK: Duration = Duration::from_secs(1);
 /// How far the clocks of two processes over one database may differ before one's changes reach the other's polls
 /// only when those end, in milliseconds.
@@ -40,6 +44,12 @@ pub enum StartError {
     /// There is no admin token.
     #[error(transparent)]
     Token(#[from] TokenFileError),
+    /// There is no key for notifications.
+    #[error(transparent)]
+    Key(#[from] KeyFileError),
+    /// Nothing can be sent to other servers.
+    #[error(transparent)]
+    Client(#[from] ClientError),
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -60,7 +70,9 @@ impl StartError {
     /// Whether the operator's files are at fault, and not the world.
     pub fn is_configuration(&self) -> bool {
         match self {
-            Self::Profiles(_) | Self::Tls(_) | Self::Token(_) => true,
+            Self::Profiles(_) | Self::Tls(_) | Self::Token(_) | Self::Key(_) | Self::Client(_) => {
+                true
+            }
             Self::Authority(error) => error.is_configuration(),
             Self::Store(_) | Self::Listen { .. } => false,
         }
@@ -73,6 +85,7 @@ pub struct Backend {
     pub address: SocketAddr,
     app: Arc<App>,
     serving: JoinHandle<()>,
+    delivering: JoinHandle<()>,
 }
 
 impl Backend {
@@ -84,6 +97,12 @@ impl Backend {
         let profiles = Profiles::load(config.profiles_file.as_deref())?;
         let tls = config.tls.as_ref().map(tls::acceptor).transpose()?;
         let admin_token_hash = admin::open_token_file(config)?;
+        let notifications = Notifications {
+            seal: key_file::open(config)?,
+            client: Client::new(config.notifications.ca_file.as_deref())?,
+            allow_private: config.notifications.allow_private,
+            counters: Counters::default(),
+        };
         let store = Store::open(&config.database).await?;
         let authority = Authority::open(&config.issuer, clock.clone(), store.clone()).await?;
         let listen = |source| StartError::Listen {
@@ -103,12 +122,16 @@ impl Backend {
             wake: Wake::default(),
             authority,
             profiles,
+            notifications,
             admin_token_hash,
             silent_ms: config.agent_silent_seconds * 1_000,
             draining: watch::Sender::new(false),
         });
         tokio::spawn(follow(app.clone()));
         tokio::spawn(oauth::follow(app.clone()));
+        tokio::spawn(expiry::run(app.clone()));
+        tokio::spawn(notifications::watch::run(app.clone()));
+        let delivering = tokio::spawn(deliver::run(app.clone()));
         let serving = tokio::spawn(listener::serve(
             listener,
             tls,
@@ -120,6 +143,7 @@ impl Backend {
             address,
             app,
             serving,
+            delivering,
         })
     }
 
@@ -133,6 +157,9 @@ impl Backend {
         self.app.draining.send_replace(true);
         if let Err(error) = self.serving.await {
             tracing::error!(%error, "the listener failed");
+        }
+        if let Err(error) = self.delivering.await {
+            tracing::error!(%error, "the delivery of notifications failed");
         }
         write_presence(&self.app).await;
         self.app.store.close().await;
@@ -151,9 +178,6 @@ async fn follow(app: Arc<App>) {
             _ = tick.tick() => (),
         }
         let now = app.clock.now_ms();
-        if let Err(error) = sweep(&app, now).await {
-            tracing::warn!(%error, "ended sessions were not removed");
-        }
         if let Err(error) = hear_others(&app, now).await {
             tracing::warn!(%error, "other processes' changes were not looked for");
         }
@@ -162,11 +186,6 @@ async fn follow(app: Arc<App>) {
             write_presence(&app).await;
         }
     }
-}
-
-async fn sweep(app: &App, now: i64) -> Result<(), StoreError> {
-    while app.store.end_expired(now).await? == Store::MOST_EXPIRED {}
-    Ok(())
 }
 
 /// Revisions are at least the time of the change, so what changed lately is one short query for all polls.

@@ -5,6 +5,7 @@
 
 mod issuer;
 mod limits;
+mod notifications;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -12,6 +13,7 @@ use std::path::{Path, PathBuf};
 pub use issuer::IssuerConfig;
 pub use limits::{Limits, cap, rate};
 
+pub use self::notifications::Notifications;
 use crate::json::{self, Invalid, Node, Object};
 use crate::prefix::Prefix;
 use crate::proxy::TrustedProxies;
@@ -20,7 +22,7 @@ use crate::proxy::TrustedProxies;
 const MOST_PROXIES: usize = 256;
 
 /// Keys that the design names and this version does not serve.
-const NOT_SERVED: &[&str] = &["notifications", "homeDevices"];
+const NOT_SERVED: &[&str] = &["homeDevices"];
 
 /// What the operator configured.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,6 +45,8 @@ pub struct Config {
     pub limits: Limits,
     /// `trustedProxies`: addresses and prefixes of proxies that say for whom they ask. Default: none.
     pub trusted_proxies: TrustedProxies,
+    /// `notifications`: how consumers are notified.
+    pub notifications: Notifications,
 }
 
 /// PEM files.
@@ -89,6 +93,7 @@ impl Default for Config {
             issuer: IssuerConfig::default(),
             limits: Limits::default(),
             trusted_proxies: TrustedProxies::default(),
+            notifications: Notifications::default(),
         }
     }
 }
@@ -131,6 +136,7 @@ impl Config {
             "issuer",
             "limits",
             "trustedProxies",
+            "notifications",
         ])?;
         let mut config = Self::default();
         if let Some(node) = object.get("listen") {
@@ -159,9 +165,19 @@ impl Config {
         if let Some(node) = object.get("trustedProxies") {
             config.trusted_proxies = trusted_proxies(&node)?;
         }
+        if let Some(node) = object.get("notifications") {
+            config.notifications = notifications::read(&node.object()?)?;
+        }
         if !config.is_sqlite() && config.admin_token_file.is_none() {
             return Err(Invalid {
                 path: "adminTokenFile".to_owned(),
+                reason: "is missing: without an SQLite file there is no place to make one"
+                    .to_owned(),
+            });
+        }
+        if !config.is_sqlite() && config.notifications.key_file.is_none() {
+            return Err(Invalid {
+                path: "notifications.keyFile".to_owned(),
                 reason: "is missing: without an SQLite file there is no place to make one"
                     .to_owned(),
             });
@@ -306,6 +322,18 @@ mod tests {
             (
                 r#"{"database":"postgres://x"}"#,
                 "adminTokenFile: is missing: without an SQLite file there is no place to make one",
+            ),
+            (
+                r#"{"database":"postgres://x","adminTokenFile":"a"}"#,
+                "notifications.keyFile: is missing: without an SQLite file there is no place to make one",
+            ),
+            (
+                r#"{"notifications":{"allowPrivate":1}}"#,
+                "notifications.allowPrivate: must be true or false",
+            ),
+            (
+                r#"{"notifications":{"retry":1}}"#,
+                "notifications.retry: is not a known key",
             ),
         ] {
             assert_eq!(

@@ -1,6 +1,6 @@
 //! Which agents are connected: who holds a poll now, and when the last one ended.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::clock::Clock;
@@ -17,6 +17,7 @@ pub struct Presence {
     clock: Clock,
     started_ms: i64,
     agents: Arc<Mutex<HashMap<String, Polls>>>,
+    returned: Arc<Mutex<HashSet<String>>>,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -33,6 +34,7 @@ impl Presence {
             started_ms: clock.now_ms(),
             clock,
             agents: Arc::default(),
+            returned: Arc::default(),
         }
     }
 
@@ -43,10 +45,16 @@ impl Presence {
 
     /// Notes that `agent` polls, until the answer drops what is returned.
     pub fn hold(&self, agent: &str) -> Held {
+        let now = self.clock.now_ms();
         let mut agents = self.lock();
         let polls = agents.entry(agent.to_owned()).or_default();
+        let returned = polls.held == 0 && now - polls.last_ms >= CONNECTED_MS;
         polls.held += 1;
-        polls.last_ms = self.clock.now_ms();
+        polls.last_ms = now;
+        drop(agents);
+        if returned {
+            self.lock_returned().insert(agent.to_owned());
+        }
         Held {
             agent: agent.to_owned(),
             presence: self.clone(),
@@ -81,6 +89,15 @@ impl Presence {
             }
         }
         unwritten
+    }
+
+    /// The agents that were away, as far as this process knows, and polled since this was asked last.
+    pub fn take_returned(&self) -> Vec<String> {
+        self.lock_returned().drain().collect()
+    }
+
+    fn lock_returned(&self) -> MutexGuard<'_, HashSet<String>> {
+        self.returned.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Polls>> {
@@ -123,5 +140,22 @@ mod tests {
         assert_eq!(presence.last_poll_ms("a", 300), 51_000);
         assert_eq!(presence.take_unwritten(60_000), [("a".to_owned(), 51_000)]);
         assert_eq!(presence.take_unwritten(70_000), []);
+    }
+
+    #[test]
+    fn an_agent_returns_once() {
+        let clock = Clock::manual(1_000_000);
+        let presence = Presence::new(clock.clone());
+        drop(presence.hold("a"));
+        assert_eq!(presence.take_returned(), ["a"]);
+        drop(presence.hold("a"));
+        assert!(presence.take_returned().is_empty(), "it was there");
+        clock.advance(CONNECTED_MS);
+        let held = presence.hold("a");
+        assert_eq!(presence.take_returned(), ["a"]);
+        clock.advance(CONNECTED_MS);
+        drop(presence.hold("a"));
+        assert!(presence.take_returned().is_empty(), "it holds another");
+        drop(held);
     }
 }

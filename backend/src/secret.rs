@@ -36,6 +36,15 @@ pub fn uuid() -> Result<String, NoRandomness> {
     Ok(uuid)
 }
 
+/// A random number from 0 to `most`, for what need not be secret: without randomness the half of it.
+pub fn up_to(most: i64) -> i64 {
+    let most = u64::try_from(most).unwrap_or_default();
+    let drawn = random::<8>().map_or(most / 2, |bytes| {
+        u64::from_le_bytes(bytes) % most.saturating_add(1)
+    });
+    i64::try_from(drawn).unwrap_or_default()
+}
+
 /// SHA-256 of `secret` in hexadecimal.
 pub fn hash(secret: &str) -> String {
     digest(&SHA256, secret.as_bytes())
@@ -75,5 +84,15 @@ mod tests {
             "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
         );
         assert_ne!(token().unwrap(), token().unwrap());
+    }
+
+    #[test]
+    fn numbers_are_within_their_bounds() {
+        let drawn: Vec<i64> = (0..200).map(|_| up_to(3)).collect();
+        for number in 0..=3 {
+            assert!(drawn.contains(&number), "{number}");
+        }
+        assert!(drawn.iter().all(|number| (0..=3).contains(number)));
+        assert_eq!((up_to(0), up_to(-5)), (0, 0));
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::{Request, State};
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get, post, put};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
@@ -15,6 +15,7 @@ use tokio::sync::watch;
 
 use crate::clock::Clock;
 use crate::error_info::ErrorInfo;
+use crate::notifications::Notifications;
 use crate::oauth::{self, Authority, ChosenSecrets, Consumers};
 use crate::presence::{CONNECTED_MS, Presence};
 use crate::proxy::TrustedProxies;
@@ -49,6 +50,8 @@ pub struct App {
     pub trusted_proxies: TrustedProxies,
     /// What may be asked for.
     pub profiles: Profiles,
+    /// Tells consumers what changes.
+    pub notifications: Notifications,
     /// SHA-256 of the admin token, in hexadecimal.
     pub admin_token_hash: String,
     /// After this time without a poll an agent is silent, in milliseconds.
@@ -173,6 +176,26 @@ async fn speak_json(response: Response) -> Response {
         answer.headers_mut().insert(header::ALLOW, allow.clone());
     }
     answer
+}
+
+/// Refuses a body that says to be something else than JSON. One that says nothing is read as JSON (RFC 9110 §8.3
+/// lets the receiver look).
+///
+/// # Errors
+/// 400, since QoD 0.9.0 has no 415.
+pub fn expect_json(headers: &HeaderMap) -> Result<(), ErrorInfo> {
+    let mut types = headers.get_all(header::CONTENT_TYPE).iter();
+    let essence = |value: &HeaderValue| {
+        let text = value.to_str().ok()?;
+        Some(text.split(';').next()?.trim().to_ascii_lowercase())
+    };
+    match (types.next().map(essence), types.next()) {
+        (None, _) => Ok(()),
+        (Some(Some(essence)), None) if essence == "application/json" => Ok(()),
+        _ => Err(ErrorInfo::invalid(
+            "Schema validation failed at the header Content-Type: must be application/json",
+        )),
+    }
 }
 
 /// Reads a body of at most `longest` bytes.

@@ -9,12 +9,13 @@
 mod common;
 
 use std::fs;
-use std::io::{BufRead as _, BufReader, Read as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::Arc;
-use std::thread::JoinHandle;
+use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use base64::Engine as _;
@@ -36,48 +37,44 @@ fn run(directory: &Path, arguments: &[&str]) -> Output {
 struct Program {
     child: Child,
     client: Client,
+    log: Arc<Mutex<String>>,
 }
 
 impl Program {
     /// Starts it and reads its address from its log.
     fn start(directory: &Path, config: &serde_json::Value) -> Self {
-        Self::start_logging(directory, config, "info").0
-    }
-
-    /// The same, with all that it logs, which is whole when it has ended.
-    fn start_logging(
-        directory: &Path,
-        config: &serde_json::Value,
-        filter: &str,
-    ) -> (Self, JoinHandle<Vec<u8>>) {
         fs::write(directory.join("config.json"), config.to_string()).unwrap();
         let mut child = Command::new(PROGRAM)
             .args(["serve", "--config", "config.json"])
             .current_dir(directory)
-            .env("RUST_LOG", filter)
+            .env("RUST_LOG", "trace")
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        let mut log = BufReader::new(child.stderr.take().unwrap());
-        let mut read = Vec::new();
+        let mut lines = BufReader::new(child.stderr.take().unwrap());
+        let log = Arc::new(Mutex::new(String::new()));
         let address = loop {
             let mut line = String::new();
-            assert_ne!(log.read_line(&mut line).unwrap(), 0, "it ended");
-            read.extend(line.as_bytes());
+            assert_ne!(lines.read_line(&mut line).unwrap(), 0, "it ended");
+            log.lock().unwrap().push_str(&line);
             if let Some((_, rest)) = line.split_once("listening address=") {
                 break rest.split_whitespace().next().unwrap().to_owned();
             }
         };
         // Somebody must read on, or the program would wait for its log.
-        let log = std::thread::spawn(move || {
-            log.read_to_end(&mut read).unwrap();
-            read
+        let kept = log.clone();
+        std::thread::spawn(move || {
+            for line in lines.lines().map_while(Result::ok) {
+                let mut kept = kept.lock().unwrap();
+                kept.push_str(&line);
+                kept.push('\n');
+            }
         });
-        let program = Self {
+        Self {
             child,
+            log,
             client: Client::new(format!("http://{address}")),
-        };
-        (program, log)
+        }
     }
 
     fn signal(&self, signal: &str) {
@@ -180,7 +177,7 @@ fn a_killed_process_loses_no_session_and_its_tokens_live_on() {
 fn secrets_are_not_logged() {
     let directory = tempfile::tempdir().unwrap();
     fs::write(directory.path().join("admin"), ADMIN).unwrap();
-    let (mut program, log) = Program::start_logging(directory.path(), &config(), "trace");
+    let mut program = Program::start(directory.path(), &config());
     let client = &program.client;
     client.admin("PUT", "/homes/h", &home_h());
     let text = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
@@ -274,7 +271,13 @@ fn secrets_are_not_logged() {
     ]);
     program.signal("-TERM");
     program.child.wait().unwrap();
-    let log = String::from_utf8(log.join().unwrap()).unwrap();
+    // What it logs last.
+    let began = Instant::now();
+    while !program.log.lock().unwrap().contains("qod_backend: ending") {
+        assert!(began.elapsed() < Duration::from_secs(20));
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let log = program.log.lock().unwrap().clone();
     assert!(log.contains("DEBUG") && log.contains("consumer provisioned"));
     for secret in secrets {
         // Its end tells it from others of its kind, where a library cuts what it logs.
@@ -364,4 +367,120 @@ fn tls_is_verified_against_the_ca() {
     assert_eq!(client.get("/admin/v1/homes", ADMIN).status, 200);
     let stranger = agent(vec![]);
     assert!(stranger.get(format!("{url}/healthz")).call().is_err());
+}
+
+/// Answers each connection with 204, and tells what it got.
+fn receiver(listener: TcpListener) -> Receiver<String> {
+    let (sender, receiver) = channel();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut request = vec![0; 64 * 1024];
+            let mut length = 0;
+            while !request[..length].ends_with(b"}") {
+                length += stream.read(&mut request[length..]).unwrap();
+            }
+            stream
+                .write_all(b"HTTP/1.1 204 No Content\r\n\r\n")
+                .unwrap();
+            request.truncate(length);
+            let _ = sender.send(String::from_utf8(request).unwrap());
+        }
+    });
+    receiver
+}
+
+fn notifying() -> serde_json::Value {
+    let mut config = config();
+    config["notifications"] = json!({"allowPrivate": true});
+    config
+}
+
+#[test]
+fn a_killed_process_loses_no_notification() {
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
+    fs::write(directory.join("admin"), ADMIN).unwrap();
+    // It takes connections and never answers: what is told here is claimed and not delivered.
+    let place = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = place.local_addr().unwrap();
+    let mut first = Program::start(directory, &notifying());
+    first.client.admin("PUT", "/homes/h", &home_h());
+    let token = first.client.consumer("app", &SCOPES);
+    let agent = first.client.agent_token("a");
+    let secret = "c8974e592c2fa383d4a3960714";
+    let create = |client: &Client, port: u16| {
+        let mut body = session();
+        body["devicePorts"] = json!({"ports": [port]});
+        body["webhook"] = json!({"notificationUrl": format!("http://{address}/hook"), "notificationAuthToken": secret});
+        let created = client.json("POST", "/qod/v0/sessions", &token, &body);
+        assert_eq!(created.status, 201, "{}", created.body);
+        created.body["sessionId"].as_str().unwrap().to_owned()
+    };
+    let ended = create(&first.client, 1);
+    let active = create(&first.client, 2);
+    let revision = first.client.poll("a", &agent, None, 0).body["revision"].clone();
+    let said = [(active.as_str(), "ACTIVE", "", "")];
+    let reported = first.client.report("a", &agent, 1, &revision, &said);
+    assert_eq!(reported.status, 204);
+    first
+        .client
+        .delete(&format!("/admin/v1/sessions/{ended}"), ADMIN);
+    // Both are answered, so both are to be delivered.
+    first.signal("-KILL");
+    first.child.wait().unwrap();
+    drop(place);
+
+    let got = receiver(TcpListener::bind(address).unwrap());
+    let second = Program::start(directory, &notifying());
+    let wait = || got.recv_timeout(Duration::from_secs(30)).unwrap();
+    let told = [wait(), wait()];
+    let of = |id: &str| told.iter().find(|told| told.contains(id)).unwrap();
+    assert!(of(&ended).contains("NETWORK_TERMINATED"));
+    assert!(of(&active).contains(r#""qosStatus":"AVAILABLE""#));
+    for told in &told {
+        assert!(
+            told.contains(&format!("authorization: Bearer {secret}\r\n")),
+            "{told}"
+        );
+    }
+    let mode = fs::metadata(directory.join("qod-backend.notification-key"))
+        .unwrap()
+        .permissions()
+        .mode();
+    assert_eq!(mode & 0o777, 0o600);
+    for program in [&first, &second] {
+        let log = program.log.lock().unwrap().clone();
+        assert!(log.contains("listening"), "{log}");
+        assert!(!log.contains(secret), "{log}");
+    }
+}
+
+#[test]
+fn an_end_by_time_is_told_within_a_second() {
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
+    fs::write(directory.join("admin"), ADMIN).unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    let got = receiver(listener);
+    let program = Program::start(directory, &notifying());
+    program.client.admin("PUT", "/homes/h", &home_h());
+    let token = program.client.consumer("app", &SCOPES);
+    let mut body = session();
+    body["duration"] = 1.into();
+    body["notificationUrl"] = url.into();
+    for _ in 0..3 {
+        let asked = Instant::now();
+        let created = program
+            .client
+            .json("POST", "/qod/v0/sessions", &token, &body);
+        let answered = Instant::now();
+        assert_eq!(created.status, 201, "{}", created.body);
+        let told = got.recv_timeout(Duration::from_secs(30)).unwrap();
+        assert!(told.contains("SESSION_TERMINATED"), "{told}");
+        assert!(asked.elapsed() >= Duration::from_secs(1), "not before");
+        let late = answered.elapsed().saturating_sub(Duration::from_secs(1));
+        assert!(late < Duration::from_secs(1), "{late:?} late");
+    }
 }

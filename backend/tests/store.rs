@@ -9,16 +9,19 @@
 mod common;
 #[path = "store/credentials.rs"]
 mod credentials;
+#[path = "store/outbox.rs"]
+mod outbox;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use common::{ADMIN, Running, SCOPES, session as request};
+use qod_backend::notifications::event::EventStatus;
 use qod_backend::store::{
-    Admits, AgentReport, All, Cap, Caps, ConsumerLimits, Created, Ending, Home, HomePut,
-    IdentifierKind, KeyChange, Nai, NewSession, PhoneNumber, SessionReport, SigningKey, Store,
-    StoreError,
+    Admits, Agent, AgentReport, All, Cap, Caps, ConsumerLimits, Created, Ending, Home, HomePut,
+    IdentifierKind, Judge, KeyChange, Nai, NewSession, PhoneNumber, SessionReport, SigningKey,
+    Store, StoreError, StoredSession,
 };
 use qod_wire::{Session, SessionState};
 use serde_json::json;
@@ -59,10 +62,25 @@ fn session(id: &str, home: &str, port: u16, key: Option<&str>) -> NewSession {
         consumer: "app".to_owned(),
         expires_ms: NOW + 10_000,
         request: json!({"qosProfile": "QOS_E", "ä": "☃"}),
+        sink: None,
         instruction,
         idempotency_key: key.map(str::to_owned),
         request_hash: "hash".to_owned(),
+        heard_since_ms: NOW - 120_000,
         caps: Caps::default(),
+    }
+}
+
+/// Tells nothing.
+struct Nothing;
+
+impl Judge for Nothing {
+    fn status(&self, _: &StoredSession, _: &[Agent]) -> Option<EventStatus> {
+        None
+    }
+
+    fn last_poll_ms(&self, agent: &Agent) -> i64 {
+        agent.last_poll_ms
     }
 }
 
@@ -72,6 +90,7 @@ async fn conforms(store: &Store) {
     sessions(store).await;
     agents(store).await;
     credentials::conform(store).await;
+    outbox::conform(store).await;
 
     let none = ConsumerLimits::default();
     let limits = ConsumerLimits {
@@ -411,7 +430,7 @@ async fn agents(store: &Store) {
                 status: "{}",
                 addresses: &["192.0.2.1".to_owned(), "192.0.2.1".to_owned()],
             };
-            store.write_report(report, NOW).await.unwrap()
+            store.write_report(report, &Nothing, NOW).await.unwrap()
         }
     };
     assert!(write("b1", 2).await);

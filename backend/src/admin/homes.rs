@@ -40,6 +40,10 @@ pub async fn put(
         }
     };
     app.wake.raise(&id, revision);
+    // Its agents may have changed. What fails here is told by whoever looks next.
+    if let Err(error) = app.store.tell_home(&id, &*app, app.clock.now_ms()).await {
+        tracing::warn!(%error, home = id, "changes of a home were not told yet");
+    }
     tracing::info!(home = id, "home provisioned");
     Ok((status, Json(show(&id, &home, revision))))
 }

@@ -68,9 +68,9 @@ fn no_session() -> ErrorInfo {
     ErrorInfo::not_found("Session Id does not exist")
 }
 
-/// As the consumer sees it, and whose it is.
+/// As the consumer sees it, but for the token of its receiver, and whose it is.
 async fn show(app: &App, session: &StoredSession) -> Result<Value, StoreError> {
-    let mut shown = response::session_info(app, session).await?;
+    let mut shown = response::without_token(app, session).await?;
     if let Value::Object(shown) = &mut shown {
         shown.insert("home".to_owned(), session.home.clone().into());
         shown.insert("clientId".to_owned(), session.consumer.clone().into());

@@ -85,7 +85,7 @@ pub async fn put(
         status: &text,
         addresses: &addresses,
     };
-    if !app.store.write_report(report, now).await? {
+    if !app.store.write_report(report, &*app, now).await? {
         tracing::debug!(agent, sequence, "an older report was dropped");
     }
     Ok(StatusCode::NO_CONTENT)

@@ -2,12 +2,13 @@
 
 pub mod device;
 mod identify;
+pub mod notification;
 mod port_lists;
 pub mod profile;
 pub mod profiles;
 pub mod request;
 pub mod response;
-mod status;
+pub mod status;
 
 use std::sync::Arc;
 
@@ -20,14 +21,16 @@ use axum::response::{IntoResponse, Response};
 use qod_wire::{Direction, Session};
 use serde_json::Value;
 
+use self::notification::Wanted;
 use self::port_lists::ranges_not_allowed;
 use self::profile::Profile;
 use self::request::CreateSession;
 use self::status::QosStatus;
 use crate::error_info::ErrorInfo;
 use crate::oauth::Caller;
-use crate::server::{App, read_body};
-use crate::store::{Cap, Created, Ending, NewSession, StoreError, StoredSession};
+use crate::secret::NoRandomness;
+use crate::server::{App, expect_json, read_body};
+use crate::store::{Cap, Created, Ending, NewSession, Sink, StoreError, StoredSession};
 use crate::{form, json, secret};
 
 /// Longest body, in bytes.
@@ -53,6 +56,7 @@ pub async fn create(
 
 async fn try_create(app: Arc<App>, headers: HeaderMap, body: Body) -> Result<Response, ErrorInfo> {
     let caller = Caller::with_scope(&app, &headers, "qod-sessions-write").await?;
+    expect_json(&headers)?;
     let document = json::parse(&read_body(body, LONGEST).await?)?;
     let request = CreateSession::read(&document)?;
     let idempotency_key = idempotency_key(&headers)?;
@@ -61,10 +65,10 @@ async fn try_create(app: Arc<App>, headers: HeaderMap, body: Body) -> Result<Res
         .get(&request.profile)
         .ok_or_else(|| ErrorInfo::invalid("QosProfile Id does not exist"))?;
     let seconds = check_profile(profile, &request, &document)?;
-    if request.wants_notifications {
-        return Err(ErrorInfo::not_implemented(
-            "Notifications are not served by this version: ask without notificationUrl and webhook",
-        ));
+    if let Some(wanted) = &request.notifications
+        && !app.notifications.allow_private
+    {
+        wanted.check_public()?;
     }
     let found = identify::home(&app, &caller, &request.device).await?;
     let home = app.store.home(&found.home).await?;
@@ -80,7 +84,21 @@ async fn try_create(app: Arc<App>, headers: HeaderMap, body: Body) -> Result<Res
     let id = secret::uuid()?;
     let now = app.clock.now_ms();
     // With the home: the same words with another user's token are another request.
-    let request_hash = secret::hash(&format!("{}\n{document}", found.home));
+    let whole = format!("{}\n{document}", found.home);
+    let has_token = request
+        .notifications
+        .as_ref()
+        .is_some_and(|wanted| wanted.token.is_some());
+    let request_hash = if has_token {
+        // A plain digest could be tried with tokens.
+        app.notifications.seal.digest(&whole)
+    } else {
+        secret::hash(&whole)
+    };
+    let sink = request
+        .notifications
+        .map(|wanted| sink(&app, &id, &wanted))
+        .transpose()?;
     let new = NewSession {
         instruction: Session {
             session_id: id.clone(),
@@ -100,8 +118,10 @@ async fn try_create(app: Arc<App>, headers: HeaderMap, body: Body) -> Result<Res
         consumer: caller.client_id,
         expires_ms: now + seconds * 1_000,
         request: Value::Object(request.echo),
+        sink,
         idempotency_key,
         request_hash: request_hash.clone(),
+        heard_since_ms: now - app.silent_ms,
         caps: caller.caps,
     };
     // A task of its own: a consumer that hangs up must not part the commit from the wake-up.
@@ -128,7 +148,8 @@ async fn try_create(app: Arc<App>, headers: HeaderMap, body: Body) -> Result<Res
                 .await
                 .unwrap_or_else(|error| {
                     tracing::warn!(%error, "the state of a new session was not read");
-                    response::show(&session, QosStatus::Requested, &[])
+                    let token = response::token(&app, &session);
+                    response::show(&session, QosStatus::Requested, &[], token.as_ref())
                 })
         }
         Created::Before(session) if session.request_hash == request_hash => {
@@ -149,6 +170,17 @@ async fn try_create(app: Arc<App>, headers: HeaderMap, body: Body) -> Result<Res
         Created::NoHome => return Err(ErrorInfo::unavailable()),
     };
     Ok((StatusCode::CREATED, Json(info)).into_response())
+}
+
+fn sink(app: &App, session: &str, wanted: &Wanted) -> Result<Sink, NoRandomness> {
+    let close = |token| app.notifications.seal.close(session, token);
+    Ok(Sink {
+        form: wanted.form,
+        url: wanted.target.url().to_owned(),
+        receiver: wanted.target.receiver().to_owned(),
+        token: wanted.token.as_ref().map(close).transpose()?,
+        told: None,
+    })
 }
 
 /// `GET /sessions/{sessionId}`.
@@ -216,12 +248,12 @@ pub async fn list_profiles(
 pub async fn get_profile(
     State(app): State<Arc<App>>,
     headers: HeaderMap,
-    Path(name): Path<String>,
+    name: Result<Path<String>, PathRejection>,
 ) -> Result<Json<Value>, ErrorInfo> {
     Caller::of(&app, &headers).await?;
-    let profile = app
-        .profiles
-        .get(&name)
+    let profile = name
+        .ok()
+        .and_then(|name| app.profiles.get(&name))
         .ok_or_else(|| ErrorInfo::not_found("QosProfile Id does not exist"))?;
     Ok(Json(profile.shown.clone()))
 }

@@ -6,6 +6,7 @@ use qod_wire::ApplicationServer;
 use serde_json::{Map, Value};
 
 use super::device::{self, DeviceId};
+use super::notification::{self, Wanted};
 use super::port_lists::{self, bound_elements};
 use crate::error_info::ErrorInfo;
 use crate::json::{Node, Object};
@@ -30,9 +31,9 @@ pub struct CreateSession {
     pub profile: String,
     /// Duration in seconds. Absent: the longest that the profile allows.
     pub duration: Option<i64>,
-    /// Whether notifications are asked for.
-    pub wants_notifications: bool,
-    /// The request in canonical names, as an answer repeats it.
+    /// Where notifications are to go.
+    pub notifications: Option<Wanted>,
+    /// The request in canonical names, as an answer repeats it, but for the token of notifications.
     pub echo: Map<String, Value>,
 }
 
@@ -72,7 +73,7 @@ impl CreateSession {
             server_ports,
             profile,
             duration,
-            wants_notifications: notifications(&body)?,
+            notifications: notification::read(&body, &mut echo)?,
             echo,
         })
     }
@@ -125,37 +126,6 @@ pub fn is_profile_name(name: &str) -> bool {
         && name
             .bytes()
             .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-'))
-}
-
-fn notifications(body: &Object<'_>) -> Result<bool, ErrorInfo> {
-    let mut wanted = check_notification(body)?;
-    if let Some(node) = body.get("webhook") {
-        let webhook = node.object()?;
-        webhook.require("notificationUrl")?;
-        wanted |= check_notification(&webhook)?;
-    }
-    Ok(wanted)
-}
-
-fn check_notification(object: &Object<'_>) -> Result<bool, ErrorInfo> {
-    let url = object.get("notificationUrl");
-    if let Some(node) = &url {
-        let text = node.text(2_048)?;
-        let rest = text
-            .strip_prefix("https://")
-            .or_else(|| text.strip_prefix("http://"));
-        let host = rest.and_then(|rest| rest.split(['/', '?', '#']).next());
-        if host.is_none_or(str::is_empty) || text.contains(char::is_whitespace) {
-            return Err(node.invalid("must be an http or https URL").into());
-        }
-    }
-    if let Some(node) = object.get("notificationAuthToken") {
-        let length = node.text(256)?.chars().count();
-        if length < 20 {
-            return Err(node.invalid("must have 20 to 256 characters").into());
-        }
-    }
-    Ok(url.is_some())
 }
 
 #[cfg(test)]

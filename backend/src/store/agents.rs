@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use qod_wire::{RejectCode, SessionState};
 use serde::{Deserialize, Serialize};
 use sqlx::any::AnyRow;
-use sqlx::{AssertSqlSafe, Row};
+use sqlx::{Any, AssertSqlSafe, Row, Transaction};
 
+use super::telling::{Judge, hold, tell};
 use super::{OrDoing, Store, StoreError};
 
 /// An agent without its credential.
@@ -137,17 +138,21 @@ impl Store {
         .collect()
     }
 
-    /// Writes a report, unless a later one of the same run is there. Says whether it did.
+    /// Writes a report, unless a later one of the same run is there, and tells webhooks what it changes. Says whether
+    /// it did.
     ///
     /// # Errors
     /// The store failed.
     pub async fn write_report(
         &self,
         report: AgentReport<'_>,
+        judge: &dyn Judge,
         now_ms: i64,
     ) -> Result<bool, StoreError> {
         let doing = "write a report";
         let mut transaction = self.write.begin().await.or_doing(doing)?;
+        let home = "(SELECT home_id FROM agents WHERE id = $1)";
+        let watched = hold(&mut transaction, home, report.agent, now_ms).await?;
         let written = sqlx::query(
             // The right sides see the row as it was: the run before the last one speaks again.
             "UPDATE agents SET \
@@ -187,7 +192,15 @@ impl Store {
                 .await
                 .or_doing(doing)?;
         }
+        let home = watched.first().map(|session| session.home.clone());
+        let told = match home {
+            Some(home) => tell(&mut transaction, &home, watched, judge, now_ms).await?,
+            None => 0,
+        };
         transaction.commit().await.or_doing(doing)?;
+        if told > 0 {
+            self.outbox.notify_one();
+        }
         Ok(true)
     }
 
@@ -246,6 +259,22 @@ impl Store {
         }
         Ok(())
     }
+}
+
+/// The agents of a home, as a transaction sees them.
+pub(super) async fn agents_in(
+    transaction: &mut Transaction<'_, Any>,
+    home: &str,
+) -> Result<Vec<Agent>, StoreError> {
+    let doing = "read the agents of a home";
+    sqlx::query(select("NULL", "WHERE home_id = $1 ORDER BY agents.id"))
+        .bind(home)
+        .fetch_all(&mut **transaction)
+        .await
+        .or_doing(doing)?
+        .iter()
+        .map(|row| read_agent(row, doing))
+        .collect()
 }
 
 fn read_agent(row: &AnyRow, doing: &'static str) -> Result<Agent, StoreError> {

@@ -4,10 +4,13 @@
 //! counted and told once, whichever process does it and whenever it is cut off.
 
 use sqlx::any::AnyRow;
-use sqlx::{Any, AssertSqlSafe, Transaction};
+use sqlx::{Any, AssertSqlSafe, Row, Transaction};
 
-use super::sessions::{COLUMNS, read_session};
+use super::outbox::add;
+use super::sessions::{COLUMNS, StoredSession, read_session};
 use super::{OrDoing, Store, StoreError, lock_home};
+use crate::notifications::event::{EventStatus, SinkForm, StatusInfo, status_changed, terminated};
+use crate::secret;
 
 /// Most sessions that are ended in one transaction: it holds SQLite's only writer.
 const MOST: i64 = 200;
@@ -54,6 +57,7 @@ impl Store {
             return Ok(None);
         }
         transaction.commit().await.or_doing(doing)?;
+        self.outbox.notify_one();
         Ok(Some(revision))
     }
 
@@ -77,7 +81,21 @@ impl Store {
             .or_doing(doing)?;
         let ended = settle(&mut transaction, &rows, Ending::Expired, now_ms).await?;
         transaction.commit().await.or_doing(doing)?;
+        self.outbox.notify_one();
         Ok(ended)
+    }
+
+    /// When the next session ends by its time, which may be over already.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub async fn next_expiry(&self) -> Result<Option<i64>, StoreError> {
+        let doing = "look for the next session whose time is over";
+        sqlx::query("SELECT MIN(expires_ms) FROM sessions")
+            .fetch_one(&self.read)
+            .await
+            .and_then(|row| row.try_get(0))
+            .or_doing(doing)
     }
 
     /// How many sessions [`Store::end_expired`] ends at once.
@@ -108,10 +126,10 @@ pub(super) async fn end_expired_key(
 
 /// Writes what the end of these sessions leaves behind, and says how many there are.
 async fn settle(
-    _transaction: &mut Transaction<'_, Any>,
+    transaction: &mut Transaction<'_, Any>,
     rows: &[AnyRow],
     ending: Ending,
-    _now_ms: i64,
+    now_ms: i64,
 ) -> Result<usize, StoreError> {
     for row in rows {
         let session = read_session(row, "read a session that ended")?;
@@ -121,6 +139,37 @@ async fn settle(
             ?ending,
             "session ended"
         );
+        notify(transaction, &session, ending, now_ms).await?;
     }
     Ok(rows.len())
+}
+
+/// Writes the notification of a session's end. Its consumer knows of an end that it asked for.
+async fn notify(
+    transaction: &mut Transaction<'_, Any>,
+    session: &StoredSession,
+    ending: Ending,
+    now_ms: i64,
+) -> Result<(), StoreError> {
+    let Some(sink) = &session.sink else {
+        return Ok(());
+    };
+    // A session ends when its time is over, however much later that is seen.
+    let (info, ended_ms) = match ending {
+        Ending::Deleted => return Ok(()),
+        Ending::Terminated => (StatusInfo::NetworkTerminated, now_ms),
+        Ending::Expired => (StatusInfo::DurationExpired, session.expires_ms),
+    };
+    let id = secret::uuid()?;
+    let body = match sink.form {
+        SinkForm::Top => terminated(&session.id),
+        SinkForm::Webhook => status_changed(
+            &id,
+            &session.id,
+            EventStatus::Unavailable,
+            Some(info),
+            ended_ms,
+        ),
+    };
+    add(transaction, &id, session, sink, &body.to_string(), now_ms).await
 }

@@ -5,7 +5,7 @@ use sqlx::{AnyPool, Row};
 use super::{OrDoing, StoreError};
 
 /// The statements that lead from one version to the next. An entry is never edited after a release.
-const MIGRATIONS: &[&[&str]] = &[FIRST, AGENT_CREDENTIALS, CONSUMER_LIMITS];
+const MIGRATIONS: &[&[&str]] = &[FIRST, AGENT_CREDENTIALS, CONSUMER_LIMITS, NOTIFICATIONS];
 
 const FIRST: &[&str] = &[
     // config: the provisioned document. link: what agents get of it, so that a poll need not read the rest.
@@ -64,6 +64,24 @@ const CONSUMER_LIMITS: &[&str] = &[
     "CREATE INDEX sessions_by_consumer ON sessions (consumer, expires_ms)",
     // A row is locked by writing it: what is decided about its name until the commit is decided by nobody else.
     "CREATE TABLE locks (name TEXT PRIMARY KEY)",
+];
+
+/// Where the notifications of a session go, and those that are on their way.
+const NOTIFICATIONS: &[&str] = &[
+    // sink_form: top or webhook; NULL: nobody is notified. sink_token: encrypted. told: what a webhook was told last.
+    "ALTER TABLE sessions ADD COLUMN sink_form TEXT",
+    "ALTER TABLE sessions ADD COLUMN sink_url TEXT",
+    "ALTER TABLE sessions ADD COLUMN sink_receiver TEXT",
+    "ALTER TABLE sessions ADD COLUMN sink_token TEXT",
+    "ALTER TABLE sessions ADD COLUMN told TEXT",
+    "CREATE INDEX sessions_by_webhook ON sessions (home_id) WHERE sink_form = 'webhook'",
+    // It outlives its session, and has all that it takes to deliver it. due_ms: when it is to be delivered, or when
+    // the claim of the process that does so ends.
+    "CREATE TABLE outbox (id TEXT PRIMARY KEY, session_id TEXT NOT NULL, serial BIGINT NOT NULL, \
+     receiver TEXT NOT NULL, url TEXT NOT NULL, token TEXT, body TEXT NOT NULL, created_ms BIGINT NOT NULL, \
+     due_ms BIGINT NOT NULL, attempts BIGINT NOT NULL)",
+    "CREATE INDEX outbox_by_time ON outbox (due_ms)",
+    "CREATE UNIQUE INDEX outbox_by_session ON outbox (session_id, serial)",
 ];
 
 /// Brings the schema up to date, one transaction a version.

@@ -12,29 +12,39 @@
 
 mod agents;
 mod consumers;
+mod creation;
 mod credentials;
 mod ending;
 mod homes;
 mod keys;
 mod migrations;
+mod outbox;
 mod sessions;
+mod telling;
 
 use std::fs::OpenOptions;
 use std::io::ErrorKind;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
 use sqlx::{Any, AnyPool, Executor, Row, Transaction};
+use tokio::sync::Notify;
 
 pub use agents::{Agent, AgentReport, SessionReport};
 pub use consumers::{Consumer, ConsumerLimits};
+pub use creation::{Cap, Caps, Created, NewSession};
 pub use credentials::{MOST_TOKENS, OVERLAP_MS, Owner, REPEAT_MS};
 pub use ending::Ending;
 pub use homes::{Admits, All, Home, HomePut, Identifier, IdentifierKind, Link, Nai, PhoneNumber};
 pub use keys::{KeyChange, SigningKey};
-pub use sessions::{Cap, Caps, Created, LiveSession, NewSession, StoredSession};
+pub use outbox::{Claim, Notification, Sink};
+pub use sessions::{LiveSession, StoredSession};
+pub use telling::Judge;
+
+use crate::secret::NoRandomness;
 
 /// Longest wait for a connection before the store counts as unavailable.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -60,6 +70,9 @@ pub enum StoreError {
         /// What was found.
         what: String,
     },
+    /// No randomness for an id.
+    #[error(transparent)]
+    Random(#[from] NoRandomness),
     /// The database was written by a later version.
     #[error(
         "open the database: its schema version is {found}, and this version of qod-backend knows no later one than {known}"
@@ -108,6 +121,8 @@ pub struct Store {
     sqlite: bool,
     read: AnyPool,
     write: AnyPool,
+    /// Is told when a notification was written.
+    outbox: Arc<Notify>,
 }
 
 impl Store {
@@ -165,6 +180,7 @@ impl Store {
             sqlite,
             read,
             write,
+            outbox: Arc::default(),
         })
     }
 

@@ -2,53 +2,12 @@
 
 use qod_wire::{Link, Session};
 use serde_json::Value;
+use sqlx::Row;
 use sqlx::any::AnyRow;
-use sqlx::{Any, Row, Transaction};
 
-use super::ending::end_expired_key;
-use super::{OrDoing, Store, StoreError, is_taken, lock_home, lock_name};
-use crate::flow::Flow;
-
-/// A session to be made.
-#[derive(Clone, Debug)]
-pub struct NewSession {
-    /// Its id.
-    pub id: String,
-    /// The home that it is in.
-    pub home: String,
-    /// Client id of the consumer that asked for it.
-    pub consumer: String,
-    /// When it ends.
-    pub expires_ms: i64,
-    /// What the consumer asked for, as it is echoed.
-    pub request: Value,
-    /// What agents are told.
-    pub instruction: Session,
-    /// The consumer's own name for the request.
-    pub idempotency_key: Option<String>,
-    /// SHA-256 of the request, in hexadecimal.
-    pub request_hash: String,
-    /// How many sessions the consumer may have.
-    pub caps: Caps,
-}
-
-/// How many sessions a consumer may have at once. `None`: any number.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Caps {
-    /// In all homes together.
-    pub sessions: Option<i64>,
-    /// In one home.
-    pub sessions_per_home: Option<i64>,
-}
-
-/// A cap that is reached.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Cap {
-    /// [`Caps::sessions`].
-    Sessions(i64),
-    /// [`Caps::sessions_per_home`].
-    SessionsPerHome(i64),
-}
+use super::outbox::Sink;
+use super::{OrDoing, Store, StoreError};
+use crate::notifications::event::{EventStatus, SinkForm};
 
 /// A session as it is stored.
 #[derive(Clone, Debug, PartialEq)]
@@ -65,8 +24,10 @@ pub struct StoredSession {
     pub expires_ms: i64,
     /// The home's revision that first had it.
     pub added_revision: i64,
-    /// What the consumer asked for, as it is echoed.
+    /// What the consumer asked for, as it is echoed, without the token of its receiver.
     pub request: Value,
+    /// Where its notifications go.
+    pub sink: Option<Sink>,
     /// SHA-256 of the request, in hexadecimal.
     pub request_hash: String,
 }
@@ -80,112 +41,10 @@ pub struct LiveSession {
     pub expires_ms: i64,
 }
 
-/// What became of a session to be made.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Created {
-    /// It is stored, and the home is at its revision.
-    New(StoredSession),
-    /// The idempotency key was used before, for this session.
-    Before(StoredSession),
-    /// It overlaps another session of the home.
-    Overlap,
-    /// The consumer has as many sessions as it may.
-    Capped(Cap),
-    /// The home is gone.
-    NoHome,
-}
-
-pub(super) const COLUMNS: &str =
-    "id, home_id, consumer, created_ms, expires_ms, added_revision, request, request_hash";
+pub(super) const COLUMNS: &str = "id, home_id, consumer, created_ms, expires_ms, added_revision, request, request_hash, \
+     sink_form, sink_url, sink_receiver, sink_token, told";
 
 impl Store {
-    /// Makes a session, if it overlaps no other of its home.
-    ///
-    /// # Errors
-    /// The store failed; then nothing was made.
-    pub async fn create_session(
-        &self,
-        new: NewSession,
-        now_ms: i64,
-    ) -> Result<Created, StoreError> {
-        let doing = "write a session";
-        let mut transaction = self.write.begin().await.or_doing(doing)?;
-        let Some(revision) = lock_home(&mut transaction, &new.home, now_ms).await? else {
-            return Ok(Created::NoHome);
-        };
-        if let Some(key) = &new.idempotency_key {
-            // An ended session that is still there does not hold its key.
-            end_expired_key(&mut transaction, &new.consumer, key, now_ms).await?;
-            if let Some(before) = by_key(&mut transaction, &new.consumer, key).await? {
-                return Ok(Created::Before(before));
-            }
-        }
-        let flow = Flow::of(&new.instruction);
-        let others = sqlx::query(
-            "SELECT instruction, consumer FROM sessions WHERE home_id = $1 AND expires_ms > $2",
-        )
-        .bind(&new.home)
-        .bind(now_ms)
-        .fetch_all(&mut *transaction)
-        .await
-        .or_doing(doing)?;
-        let mut own = 0;
-        for other in others {
-            own += i64::from(other.try_get::<&str, _>(1).or_doing(doing)? == new.consumer);
-            let text: String = other.try_get(0).or_doing(doing)?;
-            let other: Session = serde_json::from_str(&text).or_doing(doing)?;
-            if flow.overlaps(&Flow::of(&other)) {
-                return Ok(Created::Overlap);
-            }
-        }
-        if let Some(cap) = reached(&mut transaction, &new, own, now_ms).await? {
-            return Ok(Created::Capped(cap));
-        }
-        let inserted = sqlx::query(
-            "INSERT INTO sessions (id, home_id, consumer, created_ms, expires_ms, added_revision, request, instruction, \
-             idempotency_key, request_hash) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
-        )
-        .bind(&new.id)
-        .bind(&new.home)
-        .bind(&new.consumer)
-        .bind(now_ms)
-        .bind(new.expires_ms)
-        .bind(revision)
-        .bind(new.request.to_string())
-        .bind(serde_json::to_string(&new.instruction).or_doing(doing)?)
-        .bind(new.idempotency_key.as_deref())
-        .bind(&new.request_hash)
-        .execute(&mut *transaction)
-        .await;
-        match inserted {
-            // The same key at the same moment for another home: that home's lock was not ours.
-            Err(error) if is_taken(&error) => {
-                drop(transaction);
-                let key = new.idempotency_key.as_deref().unwrap_or_default();
-                let mut transaction = self.write.begin().await.or_doing(doing)?;
-                return by_key(&mut transaction, &new.consumer, key)
-                    .await?
-                    .map(Created::Before)
-                    .ok_or(StoreError::Sql {
-                        doing,
-                        source: error,
-                    });
-            }
-            inserted => inserted.or_doing(doing)?,
-        };
-        transaction.commit().await.or_doing(doing)?;
-        Ok(Created::New(StoredSession {
-            id: new.id,
-            home: new.home,
-            consumer: new.consumer,
-            created_ms: now_ms,
-            expires_ms: new.expires_ms,
-            added_revision: revision,
-            request: new.request,
-            request_hash: new.request_hash,
-        }))
-    }
-
     /// The session `id`, if it has not ended.
     ///
     /// # Errors
@@ -309,56 +168,10 @@ impl Store {
     }
 }
 
-/// The cap that forbids `new`, where its consumer has `own` sessions in its home.
-async fn reached(
-    transaction: &mut Transaction<'_, Any>,
-    new: &NewSession,
-    own: i64,
-    now_ms: i64,
-) -> Result<Option<Cap>, StoreError> {
-    let doing = "count the sessions of a consumer";
-    if let Some(most) = new.caps.sessions_per_home
-        && own >= most
-    {
-        return Ok(Some(Cap::SessionsPerHome(most)));
-    }
-    let Some(most) = new.caps.sessions else {
-        return Ok(None);
-    };
-    // Other homes' locks are not ours: without this one, two of the consumer's requests for two homes would both find
-    // the last place free.
-    lock_name(transaction, &format!("sessions of {}", new.consumer)).await?;
-    let count: i64 =
-        sqlx::query("SELECT COUNT(*) FROM sessions WHERE consumer = $1 AND expires_ms > $2")
-            .bind(&new.consumer)
-            .bind(now_ms)
-            .fetch_one(&mut **transaction)
-            .await
-            .and_then(|row| row.try_get(0))
-            .or_doing(doing)?;
-    Ok((count >= most).then_some(Cap::Sessions(most)))
-}
-
-async fn by_key(
-    transaction: &mut Transaction<'_, Any>,
-    consumer: &str,
-    key: &str,
-) -> Result<Option<StoredSession>, StoreError> {
-    let doing = "look an idempotency key up";
-    let sql =
-        format!("SELECT {COLUMNS} FROM sessions WHERE consumer = $1 AND idempotency_key = $2");
-    sqlx::query(sqlx::AssertSqlSafe(sql))
-        .bind(consumer)
-        .bind(key)
-        .fetch_optional(&mut **transaction)
-        .await
-        .or_doing(doing)?
-        .map(|row| read_session(&row, doing))
-        .transpose()
-}
-
 pub(super) fn read_session(row: &AnyRow, doing: &'static str) -> Result<StoredSession, StoreError> {
     let request: String = row.try_get("request").or_doing(doing)?;
+    let form: Option<String> = row.try_get("sink_form").or_doing(doing)?;
+    let sink = form.map(|form| read_sink(row, &form, doing)).transpose()?;
     Ok(StoredSession {
         id: row.try_get("id").or_doing(doing)?,
         home: row.try_get("home_id").or_doing(doing)?,
@@ -367,6 +180,21 @@ pub(super) fn read_session(row: &AnyRow, doing: &'static str) -> Result<StoredSe
         expires_ms: row.try_get("expires_ms").or_doing(doing)?,
         added_revision: row.try_get("added_revision").or_doing(doing)?,
         request: serde_json::from_str(&request).or_doing(doing)?,
+        sink,
         request_hash: row.try_get("request_hash").or_doing(doing)?,
+    })
+}
+
+fn read_sink(row: &AnyRow, form: &str, doing: &'static str) -> Result<Sink, StoreError> {
+    let told: Option<String> = row.try_get("told").or_doing(doing)?;
+    Ok(Sink {
+        form: SinkForm::of(form).ok_or_else(|| StoreError::Corrupt {
+            doing,
+            what: format!("{form:?} is no form of a notification"),
+        })?,
+        url: row.try_get("sink_url").or_doing(doing)?,
+        receiver: row.try_get("sink_receiver").or_doing(doing)?,
+        token: row.try_get("sink_token").or_doing(doing)?,
+        told: told.as_deref().and_then(EventStatus::of),
     })
 }

@@ -222,6 +222,7 @@ pub(crate) struct Running {
     pub(crate) client: Client,
     pub(crate) clock: Clock,
     pub(crate) directory: TempDir,
+    config: Config,
     backend: Option<Backend>,
     runtime: tokio::runtime::Runtime,
 }
@@ -233,6 +234,11 @@ impl Running {
 
     /// The clock stands at a time that tests like.
     pub(crate) fn with(change: impl FnOnce(&mut Config)) -> Self {
+        Self::at(1_700_000_000_250, change)
+    }
+
+    /// The clock stands at this time.
+    pub(crate) fn at(now_ms: i64, change: impl FnOnce(&mut Config)) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let admin_token = directory.path().join("admin");
         std::fs::write(&admin_token, ADMIN).unwrap();
@@ -242,8 +248,11 @@ impl Running {
             admin_token_file: Some(admin_token),
             ..Config::default()
         };
+        let key = directory.path().join("key");
+        std::fs::write(&key, "5a".repeat(32)).unwrap();
+        config.notifications.key_file = Some(key);
         change(&mut config);
-        let clock = Clock::manual(1_700_000_000_250);
+        let clock = Clock::manual(now_ms);
         let runtime = tokio::runtime::Runtime::new().unwrap();
         let backend = runtime
             .block_on(Backend::start(&config, clock.clone()))
@@ -257,6 +266,7 @@ impl Running {
             client: Client::new(format!("{scheme}://{}", backend.address)),
             clock,
             directory,
+            config,
             backend: Some(backend),
             runtime,
         }
@@ -285,6 +295,16 @@ impl Running {
             sqlx::query(statement).execute(&pool).await.unwrap();
             pool.close().await;
         });
+    }
+
+    /// Ends the backend and starts another one over the same files and with the same clock, at another port.
+    pub(crate) fn restart(&mut self) {
+        self.stop();
+        let backend = Backend::start(&self.config, self.clock.clone());
+        let backend = self.runtime.block_on(backend).unwrap();
+        let (scheme, _) = self.client.url.split_once("://").unwrap();
+        self.client.url = format!("{scheme}://{}", backend.address);
+        self.backend = Some(backend);
     }
 
     pub(crate) fn stop(&mut self) {
