@@ -31,7 +31,9 @@ use serde_json::json;
 
 const NOW: i64 = 1_700_000_000_000;
 /// The homes that the conformance test leaves.
-const HOMES: [&str; 6] = ["capped-a", "capped-b", "capped-c", "capped-d", "h", "o"];
+const HOMES: [&str; 7] = [
+    "capped-a", "capped-b", "capped-c", "capped-d", "h", "n", "o",
+];
 
 fn home(name: &str) -> Home {
     Home {
