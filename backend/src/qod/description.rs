@@ -7,7 +7,7 @@ use axum::response::{IntoResponse, Response};
 
 use crate::secret;
 
-/// What is served under `/qod/v0`, as OpenAPI 3.0.3.
+/// What is served under `/qod/v0`, as `OpenAPI` 3.0.3.
 pub const OPENAPI: &str = include_str!("openapi.yaml");
 
 /// It changes with the program only, so its digest names it.
