@@ -16,9 +16,10 @@ use crate::config::Config;
 use crate::notifications::counters::Counters;
 use crate::notifications::key_file::{self, KeyFileError};
 use crate::notifications::{self, Notifications, deliver};
-use crate::oauth::{Issuer, IssuerError};
+use crate::oauth::{self, Authority, AuthorityError, ChosenSecrets, Consumers};
 use crate::presence::{FLUSH_MS, Presence};
 use crate::qod::profiles::{Profiles, ProfilesError};
+use crate::rate::Buckets;
 use crate::server::{App, router};
 use crate::store::{Store, StoreError};
 use crate::tls::{self, TlsError};
@@ -54,7 +55,7 @@ pub enum StartError {
     Store(#[from] StoreError),
     /// No token can be signed.
     #[error(transparent)]
-    Issuer(#[from] IssuerError),
+    Authority(#[from] AuthorityError),
     /// The address cannot be listened on.
     #[error("listen on {address}: {source}")]
     Listen {
@@ -68,10 +69,13 @@ pub enum StartError {
 impl StartError {
     /// Whether the operator's files are at fault, and not the world.
     pub fn is_configuration(&self) -> bool {
-        matches!(
-            self,
-            Self::Profiles(_) | Self::Tls(_) | Self::Token(_) | Self::Key(_) | Self::Client(_)
-        )
+        match self {
+            Self::Profiles(_) | Self::Tls(_) | Self::Token(_) | Self::Key(_) | Self::Client(_) => {
+                true
+            }
+            Self::Authority(error) => error.is_configuration(),
+            Self::Store(_) | Self::Listen { .. } => false,
+        }
     }
 }
 
@@ -100,13 +104,7 @@ impl Backend {
             counters: Counters::default(),
         };
         let store = Store::open(&config.database).await?;
-        let issuer = Issuer::open(
-            config.issuer_url.clone(),
-            config.audience.clone(),
-            clock.clone(),
-            store.clone(),
-        )
-        .await?;
+        let authority = Authority::open(&config.issuer, clock.clone(), store.clone()).await?;
         let listen = |source| StartError::Listen {
             address: config.listen,
             source,
@@ -115,10 +113,14 @@ impl Backend {
         let address = listener.local_addr().map_err(listen)?;
         let app = Arc::new(App {
             presence: Presence::new(clock.clone()),
+            consumers: Consumers::new(store.clone(), clock.clone(), config.limits),
+            chosen_secrets: ChosenSecrets::default(),
+            wrong_secrets: Buckets::new(oauth::MOST_GUESSED),
+            trusted_proxies: config.trusted_proxies.clone(),
             clock,
             store,
             wake: Wake::default(),
-            issuer,
+            authority,
             profiles,
             notifications,
             admin_token_hash,
@@ -129,6 +131,7 @@ impl Backend {
         tokio::spawn(expiry::run(app.clone()));
         tokio::spawn(notifications::watch::run(app.clone()));
         let delivering = tokio::spawn(deliver::run(app.clone()));
+        tokio::spawn(oauth::follow(app.clone()));
         let serving = tokio::spawn(listener::serve(
             listener,
             tls,

@@ -3,16 +3,26 @@
 //! A JSON object. Every key has a default, an unknown key is an error, and so is a key of a later version: nothing
 //! that an operator writes is silently without effect.
 
+mod issuer;
+mod limits;
 mod notifications;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-pub use self::notifications::Notifications;
+pub use issuer::IssuerConfig;
+pub use limits::{Limits, cap, rate};
+pub use notifications::Notifications;
+
 use crate::json::{self, Invalid, Node, Object};
+use crate::prefix::Prefix;
+use crate::proxy::TrustedProxies;
+
+/// Most entries of `trustedProxies`.
+const MOST_PROXIES: usize = 256;
 
 /// Keys that the design names and this version does not serve.
-const NOT_SERVED: &[&str] = &["trustedProxies", "homeDevices", "limits", "consumers"];
+const NOT_SERVED: &[&str] = &["homeDevices"];
 
 /// What the operator configured.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,11 +39,12 @@ pub struct Config {
     pub profiles_file: Option<PathBuf>,
     /// `agentSilentSeconds`: an agent without a poll for so long is silent. Default 120.
     pub agent_silent_seconds: i64,
-    /// `issuer.url`: what tokens name as their issuer. Default `qod-backend`: no address, since processes over one
-    /// database listen on different ones and take each other's tokens.
-    pub issuer_url: String,
-    /// `issuer.audience`: what tokens name as their audience. Default `qod`.
-    pub audience: String,
+    /// `issuer`: whose access tokens count.
+    pub issuer: IssuerConfig,
+    /// `limits`: what a consumer may do that has no limits of its own. Default: anything.
+    pub limits: Limits,
+    /// `trustedProxies`: addresses and prefixes of proxies that say for whom they ask. Default: none.
+    pub trusted_proxies: TrustedProxies,
     /// `notifications`: how consumers are notified.
     pub notifications: Notifications,
 }
@@ -79,8 +90,9 @@ impl Default for Config {
             admin_token_file: None,
             profiles_file: None,
             agent_silent_seconds: 120,
-            issuer_url: "qod-backend".to_owned(),
-            audience: "qod".to_owned(),
+            issuer: IssuerConfig::default(),
+            limits: Limits::default(),
+            trusted_proxies: TrustedProxies::default(),
             notifications: Notifications::default(),
         }
     }
@@ -122,6 +134,8 @@ impl Config {
             "profilesFile",
             "agentSilentSeconds",
             "issuer",
+            "limits",
+            "trustedProxies",
             "notifications",
         ])?;
         let mut config = Self::default();
@@ -143,7 +157,13 @@ impl Config {
             config.agent_silent_seconds = node.integer(1..=86_400)?;
         }
         if let Some(node) = object.get("issuer") {
-            issuer(&node.object()?, &mut config)?;
+            config.issuer = issuer::read(&node.object()?)?;
+        }
+        if let Some(node) = object.get("limits") {
+            config.limits = limits::read(&node.object()?)?;
+        }
+        if let Some(node) = object.get("trustedProxies") {
+            config.trusted_proxies = trusted_proxies(&node)?;
         }
         if let Some(node) = object.get("notifications") {
             config.notifications = notifications::read(&node.object()?)?;
@@ -201,18 +221,12 @@ fn tls(object: &Object<'_>) -> Result<Tls, Invalid> {
     })
 }
 
-fn issuer(object: &Object<'_>, config: &mut Config) -> Result<(), Invalid> {
-    if let Some(node) = object.get("jwksUrl") {
-        return Err(not_served(&node));
-    }
-    object.only(&["url", "audience"])?;
-    if let Some(node) = object.get("url") {
-        config.issuer_url = node.text(2_048)?.to_owned();
-    }
-    if let Some(node) = object.get("audience") {
-        config.audience = node.text(2_048)?.to_owned();
-    }
-    Ok(())
+fn trusted_proxies(node: &Node<'_>) -> Result<TrustedProxies, Invalid> {
+    node.array(MOST_PROXIES)?
+        .iter()
+        .map(|node| Prefix::any(node.text(64)?).map_err(|error| node.invalid(error.to_string())))
+        .collect::<Result<_, _>>()
+        .map(TrustedProxies)
 }
 
 fn path(object: &Object<'_>, key: &str) -> Result<Option<PathBuf>, Invalid> {
@@ -235,7 +249,7 @@ mod tests {
     fn processes_on_different_addresses_take_each_others_tokens() {
         let issuer = |listen: &str| {
             let file = format!(r#"{{"listen":"{listen}"}}"#);
-            Config::parse(file.as_bytes()).unwrap().issuer_url
+            Config::parse(file.as_bytes()).unwrap().issuer.url
         };
         assert_eq!(issuer("10.0.0.1:8080"), issuer("10.0.0.2:8081"));
     }
@@ -254,12 +268,40 @@ mod tests {
                 "tls.clientCa: must be a string",
             ),
             (
-                r#"{"trustedProxies":[]}"#,
-                "trustedProxies: is not supported by this version",
+                r#"{"homeDevices":{}}"#,
+                "homeDevices: is not supported by this version",
             ),
             (
-                r#"{"issuer":{"jwksUrl":"x"}}"#,
-                "issuer.jwksUrl: is not supported by this version",
+                r#"{"trustedProxies":["10.0.0.0/8","10.0.0.0/33"]}"#,
+                "trustedProxies[1]: must have a mask from 0 to 32",
+            ),
+            (
+                r#"{"issuer":{"url":"i","jwksUrl":"http://issuer.example/jwks"}}"#,
+                "issuer.jwksUrl: must be https://…, or http://… at a loopback address, as 127.0.0.1",
+            ),
+            (
+                r#"{"issuer":{"url":"i","jwksUrl":"/jwks"}}"#,
+                "issuer.jwksUrl: must be https://…, or http://… at a loopback address, as 127.0.0.1",
+            ),
+            (
+                r#"{"issuer":{"jwksUrl":"https://issuer.example/jwks"}}"#,
+                "issuer.url: is missing",
+            ),
+            (
+                r#"{"issuer":{"caFile":"ca.pem"}}"#,
+                "issuer.caFile: has no use without jwksUrl",
+            ),
+            (
+                r#"{"issuer":{"keyDays":0}}"#,
+                "issuer.keyDays: must be from 1 to 365",
+            ),
+            (
+                r#"{"limits":{"requestsPerSecond":0}}"#,
+                "limits.requestsPerSecond: must be from 1 to 100000",
+            ),
+            (
+                r#"{"limits":{"maxSession":1}}"#,
+                "limits.maxSession: is not a known key",
             ),
             (
                 r#"{"agentSilentSeconds":"1"}"#,

@@ -22,6 +22,8 @@ pub struct ErrorInfo {
     pub code: &'static str,
     /// Sentence for a human.
     pub message: Cow<'static, str>,
+    /// When it is worth trying again, in seconds. Absent: of a 503, after one.
+    pub retry_after: Option<i64>,
 }
 
 impl ErrorInfo {
@@ -42,6 +44,23 @@ impl ErrorInfo {
     /// 403.
     pub fn forbidden() -> Self {
         Self::new(StatusCode::FORBIDDEN, "FORBIDDEN", "Operation not allowed")
+    }
+
+    /// 403, which says why.
+    pub fn not_allowed(why: &str) -> Self {
+        Self::new(
+            StatusCode::FORBIDDEN,
+            "FORBIDDEN",
+            format!("Operation not allowed: {why}"),
+        )
+    }
+
+    /// 429, the code as CAMARA's later releases have it: it is worth trying again in `wait_ms`.
+    pub fn too_many_requests(message: impl Into<Cow<'static, str>>, wait_ms: i64) -> Self {
+        Self {
+            retry_after: Some((wait_ms.max(1) + 999) / 1_000),
+            ..Self::new(StatusCode::TOO_MANY_REQUESTS, "TOO_MANY_REQUESTS", message)
+        }
     }
 
     /// 404.
@@ -83,6 +102,7 @@ impl ErrorInfo {
             status,
             code,
             message: message.into(),
+            retry_after: None,
         }
     }
 
@@ -136,8 +156,9 @@ impl IntoResponse for ErrorInfo {
         if self.status == StatusCode::UNAUTHORIZED {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
-        if self.status == StatusCode::SERVICE_UNAVAILABLE {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        let is_unavailable = self.status == StatusCode::SERVICE_UNAVAILABLE;
+        if let Some(seconds) = self.retry_after.or(is_unavailable.then_some(1)) {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
         response
     }

@@ -9,6 +9,9 @@ use std::ops::RangeInclusive;
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
+/// Longest reason that is taken over from the parser, in characters.
+const LONGEST_REASON: usize = 200;
+
 /// What is wrong, and where.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{path}: {reason}")]
@@ -28,7 +31,8 @@ pub fn parse(bytes: &[u8]) -> Result<Value, Invalid> {
         .map(|Strict(value)| value)
         .map_err(|error| Invalid {
             path: "body".to_owned(),
-            reason: error.to_string(),
+            // It may repeat a key, which may be as long as the document.
+            reason: error.to_string().chars().take(LONGEST_REASON).collect(),
         })
 }
 

@@ -77,6 +77,14 @@ impl Prefix {
             && network(self.address, common) == network(other.address, common)
     }
 
+    /// Whether `address` lies in it.
+    pub fn contains(&self, address: IpAddr) -> bool {
+        self.intersects(&Self {
+            address,
+            length: None,
+        })
+    }
+
     /// The prefix with its host bits cleared and its mask written: one spelling for one prefix.
     pub fn canonical(&self) -> String {
         format!("{}/{}", network(self.address, self.length()), self.length())

@@ -1,8 +1,8 @@
 //! Random credentials, and how they are kept and compared.
 //!
-//! Every credential that the backend hands out has 256 random bits, so its plain SHA-256 is safe to store: there
+//! Every credential that the backend makes has 256 random bits, so its plain SHA-256 is safe to store: there
 //! is nothing to guess. Comparing digests instead of credentials also makes the comparison's time useless to an
-//! attacker, who cannot choose the digest's prefix.
+//! attacker, who cannot choose the digest's prefix. Secrets that people chose are in `oauth::client_secret`.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -54,8 +54,8 @@ pub fn hash(secret: &str) -> String {
         .collect()
 }
 
-/// Random bytes of the system.
-pub(crate) fn random<const N: usize>() -> Result<[u8; N], NoRandomness> {
+/// Random bytes.
+pub fn random<const N: usize>() -> Result<[u8; N], NoRandomness> {
     let mut bytes = [0; N];
     SystemRandom::new()
         .fill(&mut bytes)

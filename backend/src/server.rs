@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, Bytes};
-use axum::extract::State;
-use axum::http::{StatusCode, header};
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get, post, put};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
@@ -16,9 +16,11 @@ use tokio::sync::watch;
 use crate::clock::Clock;
 use crate::error_info::ErrorInfo;
 use crate::notifications::Notifications;
-use crate::oauth::{self, Issuer};
+use crate::oauth::{self, Authority, ChosenSecrets, Consumers};
 use crate::presence::{CONNECTED_MS, Presence};
+use crate::proxy::TrustedProxies;
 use crate::qod::profiles::Profiles;
+use crate::rate::Buckets;
 use crate::store::Store;
 use crate::wake::Wake;
 use crate::{admin, agent_api, qod};
@@ -36,8 +38,16 @@ pub struct App {
     pub wake: Wake,
     /// Agents that are there.
     pub presence: Presence,
-    /// Signs and verifies tokens.
-    pub issuer: Issuer,
+    /// Whose tokens count.
+    pub authority: Authority,
+    /// Who calls, and how often.
+    pub consumers: Consumers,
+    /// Secrets that operators chose.
+    pub chosen_secrets: ChosenSecrets,
+    /// Wrong secrets, by client id.
+    pub wrong_secrets: Buckets,
+    /// Proxies that say for whom they ask.
+    pub trusted_proxies: TrustedProxies,
     /// What may be asked for.
     pub profiles: Profiles,
     /// Tells consumers what changes.
@@ -70,7 +80,7 @@ impl App {
     }
 }
 
-/// Where a request came from.
+/// Where a request came from: the connection's other end, or whom a trusted proxy there asks for.
 #[derive(Clone, Copy, Debug)]
 pub struct Peer(pub SocketAddr);
 
@@ -121,7 +131,20 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/readyz", get(ready))
         .fallback(|| async { ErrorInfo::of_status(StatusCode::NOT_FOUND) })
         .layer(axum::middleware::map_response(speak_json))
+        .layer(axum::middleware::map_request_with_state(
+            app.clone(),
+            name_peer,
+        ))
         .with_state(app)
+}
+
+/// Puts the client in the place of a trusted proxy, for all that is done with the request.
+async fn name_peer(State(app): State<Arc<App>>, mut request: Request) -> Request {
+    if let Some(Peer(peer)) = request.extensions().get().copied() {
+        let client = app.trusted_proxies.client(peer, request.headers());
+        request.extensions_mut().insert(Peer(client));
+    }
+    request
 }
 
 /// A path that the design names and this version does not serve.
@@ -153,6 +176,26 @@ async fn speak_json(response: Response) -> Response {
         answer.headers_mut().insert(header::ALLOW, allow.clone());
     }
     answer
+}
+
+/// Refuses a body that says to be something else than JSON. One that says nothing is read as JSON (RFC 9110 §8.3
+/// lets the receiver look).
+///
+/// # Errors
+/// 400, since QoD 0.9.0 has no 415.
+pub fn expect_json(headers: &HeaderMap) -> Result<(), ErrorInfo> {
+    let mut types = headers.get_all(header::CONTENT_TYPE).iter();
+    let essence = |value: &HeaderValue| {
+        let text = value.to_str().ok()?;
+        Some(text.split(';').next()?.trim().to_ascii_lowercase())
+    };
+    match (types.next().map(essence), types.next()) {
+        (None, _) => Ok(()),
+        (Some(Some(essence)), None) if essence == "application/json" => Ok(()),
+        _ => Err(ErrorInfo::invalid(
+            "Schema validation failed at the header Content-Type: must be application/json",
+        )),
+    }
 }
 
 /// Reads a body of at most `longest` bytes.

@@ -19,13 +19,16 @@ use std::process::{Command, Stdio};
 use common::{ADMIN, Running, SCOPES, session as request};
 use qod_backend::notifications::event::EventStatus;
 use qod_backend::store::{
-    Admits, Agent, AgentReport, All, Created, Ending, Home, HomePut, IdentifierKind, Judge, Nai,
-    NewSession, PhoneNumber, SessionReport, SigningKey, Store, StoreError, StoredSession,
+    Admits, Agent, AgentReport, All, Cap, Caps, ConsumerLimits, Created, Ending, Home, HomePut,
+    IdentifierKind, Judge, KeyChange, Nai, NewSession, PhoneNumber, SessionReport, SigningKey,
+    Store, StoreError, StoredSession,
 };
 use qod_wire::{Session, SessionState};
 use serde_json::json;
 
 const NOW: i64 = 1_700_000_000_000;
+/// The homes that the conformance test leaves.
+const HOMES: [&str; 6] = ["capped-a", "capped-b", "capped-c", "h", "n", "o"];
 
 fn home(name: &str) -> Home {
     Home {
@@ -63,6 +66,8 @@ fn session(id: &str, home: &str, port: u16, key: Option<&str>) -> NewSession {
         instruction,
         idempotency_key: key.map(str::to_owned),
         request_hash: "hash".to_owned(),
+        heard_since_ms: NOW - 120_000,
+        caps: Caps::default(),
     }
 }
 
@@ -87,44 +92,169 @@ async fn conforms(store: &Store) {
     credentials::conform(store).await;
     outbox::conform(store).await;
 
+    let none = ConsumerLimits::default();
+    let limits = ConsumerLimits {
+        max_sessions: Some(7),
+        max_sessions_per_home: Some(0),
+        requests_per_second: Some(9),
+    };
     assert!(
         store
-            .put_consumer("c", &["a".to_owned(), "b".to_owned()], "h1", false, NOW)
+            .put_consumer(
+                "c",
+                &["a".to_owned(), "b".to_owned()],
+                "h1",
+                false,
+                none,
+                NOW
+            )
             .await
             .unwrap()
     );
     assert!(
         !store
-            .put_consumer("c", &["a".to_owned()], "h2", false, NOW)
+            .put_consumer("c", &["a".to_owned()], "h2", false, limits, NOW)
             .await
             .unwrap()
     );
     let consumer = store.consumer("c").await.unwrap().unwrap();
     assert_eq!(
-        (consumer.scopes, consumer.secret_hash.as_str()),
-        (vec!["a".to_owned()], "h1")
+        (
+            consumer.scopes,
+            consumer.secret_hash.as_str(),
+            consumer.limits
+        ),
+        (vec!["a".to_owned()], "h1", limits)
     );
-    store.put_consumer("c", &[], "h2", true, NOW).await.unwrap();
+    let renewed = store.put_consumer("c", &[], "h2", true, none, NOW);
+    assert!(!renewed.await.unwrap());
+    let consumer = store.consumer("c").await.unwrap().unwrap();
     assert_eq!(
-        store.consumer("c").await.unwrap().unwrap().secret_hash,
-        "h2"
+        (consumer.secret_hash.as_str(), consumer.limits),
+        ("h2", none)
     );
     assert_eq!(store.consumer_ids("", 9).await.unwrap(), ["c"]);
 
-    let key = |kid: &str| SigningKey {
+    signing_keys(store).await;
+    caps(store).await;
+}
+
+async fn signing_keys(store: &Store) {
+    let key = |kid: &str, created_ms| SigningKey {
         kid: kid.to_owned(),
         pkcs8: "x".to_owned(),
+        created_ms,
     };
-    store.add_signing_key(&key("old"), 1).await.unwrap();
-    store.add_signing_key(&key("new"), 2).await.unwrap();
-    let kids: Vec<_> = store
-        .signing_keys()
-        .await
-        .unwrap()
-        .into_iter()
-        .map(|key| key.kid)
+    // As many processes that start at once over an empty database: one key is made.
+    let first = |keys: &[SigningKey]| KeyChange {
+        add: keys.is_empty(),
+        remove: vec![],
+    };
+    let news: Vec<_> = (0..8).map(|at| key(&format!("first-{at}"), at)).collect();
+    let mut changes = tokio::task::JoinSet::new();
+    for new in news {
+        let store = store.clone();
+        changes.spawn(async move { store.change_signing_keys(&new, first).await.unwrap() });
+    }
+    let after = changes.join_all().await;
+    assert!(
+        after
+            .iter()
+            .all(|keys| keys.len() == 1 && *keys == after[0])
+    );
+    let change = |keys: &[SigningKey]| KeyChange {
+        add: true,
+        remove: keys.iter().map(|key| key.kid.clone()).collect(),
+    };
+    let keys = store.change_signing_keys(&key("old", 10), change).await;
+    assert_eq!(keys.unwrap().len(), 1);
+    let add = |_: &[SigningKey]| KeyChange {
+        add: true,
+        remove: vec![],
+    };
+    let keys = store.change_signing_keys(&key("new", 11), add).await;
+    assert!(keys.unwrap() == [key("new", 11), key("old", 10)]);
+    assert!(store.signing_keys().await.unwrap() == [key("new", 11), key("old", 10)]);
+}
+
+/// Of many requests at once, in many homes, no more get through than may.
+async fn caps(store: &Store) {
+    for name in ["capped-a", "capped-b", "capped-c"] {
+        let empty = Home {
+            agent_ids: vec![],
+            subs: vec![],
+            phone_numbers: vec![],
+            network_access_identifiers: vec![],
+            prefixes: vec![],
+            link: None,
+            consumers: Admits::All(All::All),
+        };
+        store.put_home(name, &empty, NOW).await.unwrap();
+    }
+    let new = |name: &str, number: u16, caps| NewSession {
+        consumer: "capped".to_owned(),
+        caps,
+        ..session(
+            &format!("{name}-{number}"),
+            name,
+            number + 1,
+            Some(&format!("key-{name}-{number}")),
+        )
+    };
+    let all = Caps {
+        sessions: Some(5),
+        sessions_per_home: None,
+    };
+    let mut created = tokio::task::JoinSet::new();
+    for number in 0..8 {
+        for name in ["capped-a", "capped-b", "capped-c"] {
+            let (store, new) = (store.clone(), new(name, number, all));
+            created.spawn(async move { store.create_session(new, NOW).await.unwrap() });
+        }
+    }
+    let created = created.join_all().await;
+    let made: Vec<_> = created
+        .iter()
+        .filter_map(|created| match created {
+            Created::New(session) => Some(session),
+            Created::Capped(cap) => {
+                assert_eq!(*cap, Cap::Sessions(5));
+                None
+            }
+            other => panic!("{other:?}"),
+        })
         .collect();
-    assert_eq!(kids, ["new", "old"]);
+    assert_eq!(made.len(), 5);
+
+    // What repeats a request is no further session.
+    let (home, number) = made[0].id.rsplit_once('-').unwrap();
+    let again = new(home, number.parse().unwrap(), all);
+    let again = store.create_session(again, NOW).await.unwrap();
+    assert!(matches!(again, Created::Before(_)), "{again:?}");
+    // Another consumer's sessions do not count, and neither do those that are over.
+    let per_home = Caps {
+        sessions: Some(6),
+        sessions_per_home: Some(1),
+    };
+    let other = NewSession {
+        consumer: "other".to_owned(),
+        ..new(home, 100, per_home)
+    };
+    let other = store.create_session(other, NOW).await.unwrap();
+    assert!(matches!(other, Created::New(_)), "{other:?}");
+    let full = store.create_session(new(home, 101, per_home), NOW);
+    assert_eq!(
+        full.await.unwrap(),
+        Created::Capped(Cap::SessionsPerHome(1))
+    );
+    let later = store.create_session(new(home, 102, per_home), NOW + 10_000);
+    assert!(matches!(later.await.unwrap(), Created::New(_)));
+    let none = Caps {
+        sessions: Some(0),
+        sessions_per_home: None,
+    };
+    let none = store.create_session(new(home, 103, none), NOW + 10_000);
+    assert_eq!(none.await.unwrap(), Created::Capped(Cap::Sessions(0)));
 }
 
 async fn homes(store: &Store) {
@@ -338,7 +468,7 @@ fn sqlite_conforms() {
         conforms(&store).await;
         store.close().await;
         let again = Store::open(&url).await.unwrap();
-        assert_eq!(again.home_ids("", 9).await.unwrap(), ["h", "n", "o"]);
+        assert_eq!(again.home_ids("", 9).await.unwrap(), HOMES);
     });
 }
 
@@ -499,10 +629,7 @@ fn postgresql_conforms() {
         // Several processes start over an empty database at once.
         let (first, second) = tokio::join!(Store::open(&url), Store::open(&url));
         conforms(&first.unwrap()).await;
-        assert_eq!(
-            second.unwrap().home_ids("", 9).await.unwrap(),
-            ["h", "n", "o"]
-        );
+        assert_eq!(second.unwrap().home_ids("", 9).await.unwrap(), HOMES);
 
         let pool = sqlx::AnyPool::connect(&url).await.unwrap();
         sqlx::query("CREATE DATABASE first_version")

@@ -11,14 +11,23 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::json;
 
+use super::client_secret::is_chosen;
 use super::issuer::LIFETIME_SECONDS;
 use crate::error_info::ErrorInfo;
 use crate::form::{decode, parse};
+use crate::rate::Rate;
 use crate::secret;
 use crate::server::{App, read_body};
 
 /// Longest request, in bytes.
 const LONGEST: usize = 16 * 1024;
+/// Wrong secrets that a client may show: ten at once, then one every six seconds.
+const WRONG_SECRETS: Rate = Rate {
+    interval_us: 6_000_000,
+    burst: 10,
+};
+/// Clients whose wrong secrets are counted at once.
+pub const MOST_GUESSED: usize = 10_000;
 
 /// An error of the token endpoint (RFC 6749 §5.2).
 #[derive(Debug, PartialEq, Eq)]
@@ -82,6 +91,7 @@ pub async fn issue(State(app): State<Arc<App>>, headers: HeaderMap, body: Body) 
 }
 
 async fn grant(app: &App, headers: &HeaderMap, body: Body) -> Result<Response, TokenError> {
+    let issuer = app.authority.embedded()?;
     let body = read_body(body, LONGEST).await?;
     let form = Form::read(headers, &body)?;
     let (client_id, client_secret) = form.credentials(headers)?;
@@ -94,8 +104,8 @@ async fn grant(app: &App, headers: &HeaderMap, body: Body) -> Result<Response, T
         .consumer(&client_id)
         .await
         .map_err(ErrorInfo::from)?
-        .filter(|consumer| consumer.secret_hash == secret::hash(&client_secret))
         .ok_or(TokenError::InvalidClient)?;
+    authenticate(app, &client_id, &consumer.secret_hash, &client_secret).await?;
     match form.get("grant_type")? {
         None => return Err(TokenError::InvalidRequest("grant_type is missing")),
         Some("client_credentials") => (),
@@ -115,8 +125,7 @@ async fn grant(app: &App, headers: &HeaderMap, body: Body) -> Result<Response, T
             asked.split_whitespace().collect::<Vec<_>>().join(" ")
         }
     };
-    let token = app
-        .issuer
+    let token = issuer
         .issue(&consumer.client_id, &consumer.client_id, &scope)
         .map_err(|error| {
             tracing::error!(%error, "a token could not be issued");
@@ -126,6 +135,43 @@ async fn grant(app: &App, headers: &HeaderMap, body: Body) -> Result<Response, T
         "access_token": token, "token_type": "Bearer", "expires_in": LIFETIME_SECONDS, "scope": scope,
     }));
     Ok(not_stored(answer.into_response()))
+}
+
+/// Compares a secret with what is stored of the client's.
+///
+/// Guesses are counted by client. A random secret that is right is never refused: there is nothing to guess, and
+/// whoever floods a client's name with wrong ones must not shut the client out. Of a chosen one every computation
+/// counts before it begins, and a right one is remembered.
+async fn authenticate(
+    app: &App,
+    client_id: &str,
+    stored: &str,
+    shown: &str,
+) -> Result<(), TokenError> {
+    let guess = || {
+        app.wrong_secrets
+            .take(client_id, WRONG_SECRETS, app.clock.now_ms())
+            .map_err(|wait_ms| {
+                ErrorInfo::too_many_requests("Too many wrong secrets of this client", wait_ms)
+            })
+    };
+    let right = if !is_chosen(stored) {
+        let right = stored == secret::hash(shown);
+        if !right {
+            guess()?;
+        }
+        right
+    } else if app.chosen_secrets.is_known(stored, shown) {
+        true
+    } else {
+        guess()?;
+        app.chosen_secrets.verify(stored, shown).await?
+    };
+    if right {
+        Ok(())
+    } else {
+        Err(TokenError::InvalidClient)
+    }
 }
 
 fn not_stored(mut response: Response) -> Response {

@@ -100,7 +100,8 @@ fn device_ipv4(node: &Node<'_>, device: &mut DeviceId) -> Result<Value, ErrorInf
         device.public_port = Some(number);
         shown.insert("publicPort".to_owned(), number.into());
     }
-    if device.public_ipv4.is_none() && device.private_ipv4.is_none() {
+    let only_port = device.public_port.is_some() && device.public_ipv4.is_none();
+    if only_port || (device.public_ipv4.is_none() && device.private_ipv4.is_none()) {
         return Err(node
             .invalid("must have publicAddress, and privateAddress or publicPort")
             .into());

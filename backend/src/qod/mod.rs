@@ -29,8 +29,8 @@ use self::status::QosStatus;
 use crate::error_info::ErrorInfo;
 use crate::oauth::Caller;
 use crate::secret::NoRandomness;
-use crate::server::{App, read_body};
-use crate::store::{Created, Ending, NewSession, Sink, StoreError, StoredSession};
+use crate::server::{App, expect_json, read_body};
+use crate::store::{Cap, Created, Ending, NewSession, Sink, StoreError, StoredSession};
 use crate::{form, json, secret};
 
 /// Longest body, in bytes.
@@ -56,6 +56,7 @@ pub async fn create(
 
 async fn try_create(app: Arc<App>, headers: HeaderMap, body: Body) -> Result<Response, ErrorInfo> {
     let caller = Caller::with_scope(&app, &headers, "qod-sessions-write").await?;
+    expect_json(&headers)?;
     let document = json::parse(&read_body(body, LONGEST).await?)?;
     let request = CreateSession::read(&document)?;
     let idempotency_key = idempotency_key(&headers)?;
@@ -120,6 +121,8 @@ async fn try_create(app: Arc<App>, headers: HeaderMap, body: Body) -> Result<Res
         sink,
         idempotency_key,
         request_hash: request_hash.clone(),
+        heard_since_ms: now - app.silent_ms,
+        caps: caller.caps,
     };
     // A task of its own: a consumer that hangs up must not part the commit from the wake-up.
     let task = {
@@ -162,6 +165,7 @@ async fn try_create(app: Arc<App>, headers: HeaderMap, body: Body) -> Result<Res
                 "Another session is created for the same device",
             ));
         }
+        Created::Capped(cap) => return Err(capped(cap)),
         // It was there a moment ago.
         Created::NoHome => return Err(ErrorInfo::unavailable()),
     };
@@ -244,14 +248,27 @@ pub async fn list_profiles(
 pub async fn get_profile(
     State(app): State<Arc<App>>,
     headers: HeaderMap,
-    Path(name): Path<String>,
+    name: Result<Path<String>, PathRejection>,
 ) -> Result<Json<Value>, ErrorInfo> {
     Caller::of(&app, &headers).await?;
-    let profile = app
-        .profiles
-        .get(&name)
+    let profile = name
+        .ok()
+        .and_then(|name| app.profiles.get(&name))
         .ok_or_else(|| ErrorInfo::not_found("QosProfile Id does not exist"))?;
     Ok(Json(profile.shown.clone()))
+}
+
+fn capped(cap: Cap) -> ErrorInfo {
+    ErrorInfo::not_allowed(&match cap {
+        Cap::Sessions(most) => {
+            format!("maxSessions, the limit of {most} sessions at once, is reached")
+        }
+        Cap::SessionsPerHome(most) => {
+            format!(
+                "maxSessionsPerHome, the limit of {most} sessions at once in one home, is reached"
+            )
+        }
+    })
 }
 
 fn not_created() -> ErrorInfo {

@@ -7,8 +7,8 @@ use crate::error_info::ErrorInfo;
 use crate::json::{Node, Object};
 use crate::ports::PortSet;
 
-/// Most elements that a list of ports may have before it is merged.
-const MOST_PORTS: usize = 4_096;
+/// Most elements that a list of ports may have before it is merged: more repeat some port.
+const MOST_PORTS: usize = 65_535;
 
 /// Reads the list at `key`, in either dialect, and adds it to `echo`.
 pub(super) fn read(

@@ -128,8 +128,8 @@ impl Profiles {
                     {
                         (
                             *field,
-                            text.parse()
-                                .map_err(|_| wrong("must be a whole number".to_owned()))?,
+                            number(text)
+                                .ok_or_else(|| wrong("must be a whole number".to_owned()))?,
                         )
                     } else {
                         continue;
@@ -157,6 +157,12 @@ fn named(node: &Node<'_>, invalid: Invalid) -> Invalid {
         },
         None => invalid,
     }
+}
+
+/// Digits alone.
+fn number(text: &str) -> Option<u128> {
+    let digits = text.bytes().all(|byte| byte.is_ascii_digit());
+    text.parse().ok().filter(|_| digits)
 }
 
 /// A number and its unit in one word, as queries have it: `10Mbps`, `30Seconds`.

@@ -5,7 +5,7 @@ use sqlx::{AnyPool, Row};
 use super::{OrDoing, StoreError};
 
 /// The statements that lead from one version to the next. An entry is never edited after a release.
-const MIGRATIONS: &[&[&str]] = &[FIRST, AGENT_CREDENTIALS, NOTIFICATIONS];
+const MIGRATIONS: &[&[&str]] = &[FIRST, AGENT_CREDENTIALS, CONSUMER_LIMITS, NOTIFICATIONS];
 
 const FIRST: &[&str] = &[
     // config: the provisioned document. link: what agents get of it, so that a poll need not read the rest.
@@ -54,6 +54,19 @@ const AGENT_CREDENTIALS: &[&str] = &[
      used_ms BIGINT, used_serial BIGINT)",
 ];
 
+/// What one consumer may have at once and how fast it may ask.
+const CONSUMER_LIMITS: &[&str] = &[
+    // NULL: the configuration's limit.
+    "ALTER TABLE consumers ADD COLUMN max_sessions BIGINT",
+    "ALTER TABLE consumers ADD COLUMN max_sessions_per_home BIGINT",
+    "ALTER TABLE consumers ADD COLUMN requests_per_second BIGINT",
+    // Counts the sessions of a consumer without reading them.
+    "CREATE INDEX sessions_by_consumer ON sessions (consumer, expires_ms)",
+    // A row is locked by writing it: what is decided about its name until the commit is decided by nobody else.
+    "CREATE TABLE locks (name TEXT PRIMARY KEY)",
+];
+
+/// Where a session's notifications go, and those that are to be delivered.
 const NOTIFICATIONS: &[&str] = &[
     // sink_form: top or webhook; NULL: nobody is notified. sink_token: encrypted. told: what a webhook was told last.
     "ALTER TABLE sessions ADD COLUMN sink_form TEXT",

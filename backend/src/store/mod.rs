@@ -12,6 +12,7 @@
 
 mod agents;
 mod consumers;
+mod creation;
 mod credentials;
 mod ending;
 mod homes;
@@ -33,13 +34,14 @@ use sqlx::{Any, AnyPool, Executor, Row, Transaction};
 use tokio::sync::Notify;
 
 pub use agents::{Agent, AgentReport, SessionReport};
-pub use consumers::Consumer;
+pub use consumers::{Consumer, ConsumerLimits};
+pub use creation::{Cap, Caps, Created, NewSession};
 pub use credentials::{MOST_TOKENS, OVERLAP_MS, Owner, REPEAT_MS};
 pub use ending::Ending;
 pub use homes::{Admits, All, Home, HomePut, Identifier, IdentifierKind, Link, Nai, PhoneNumber};
-pub use keys::SigningKey;
+pub use keys::{KeyChange, SigningKey};
 pub use outbox::{Claim, Notification, Sink};
-pub use sessions::{Created, LiveSession, NewSession, StoredSession};
+pub use sessions::{LiveSession, StoredSession};
 pub use telling::Judge;
 
 use crate::secret::NoRandomness;
@@ -297,6 +299,19 @@ async fn lock_home(
     .await
     .or_doing(doing)?;
     row.map(|row| row.try_get(0).or_doing(doing)).transpose()
+}
+
+/// Holds `name` until the transaction ends. Of a home and a name, the home is locked first: in one order nobody waits
+/// for somebody who waits.
+async fn lock_name(transaction: &mut Transaction<'_, Any>, name: &str) -> Result<(), StoreError> {
+    sqlx::query(
+        "INSERT INTO locks (name) VALUES ($1) ON CONFLICT (name) DO UPDATE SET name = excluded.name",
+    )
+    .bind(name)
+    .execute(&mut **transaction)
+    .await
+    .or_doing("take a lock")?;
+    Ok(())
 }
 
 /// Names what was being done when a statement failed.

@@ -2,37 +2,12 @@
 
 use qod_wire::{Link, Session};
 use serde_json::Value;
+use sqlx::Row;
 use sqlx::any::AnyRow;
-use sqlx::{Any, Row, Transaction};
 
-use super::ending::end_expired_key;
 use super::outbox::Sink;
-use super::{OrDoing, Store, StoreError, is_taken, lock_home};
-use crate::flow::Flow;
+use super::{OrDoing, Store, StoreError};
 use crate::notifications::event::{EventStatus, SinkForm};
-
-/// A session to be made.
-#[derive(Clone, Debug)]
-pub struct NewSession {
-    /// Its id.
-    pub id: String,
-    /// The home that it is in.
-    pub home: String,
-    /// Client id of the consumer that asked for it.
-    pub consumer: String,
-    /// When it ends.
-    pub expires_ms: i64,
-    /// What the consumer asked for, as it is echoed, without the token of its receiver.
-    pub request: Value,
-    /// Where its notifications go.
-    pub sink: Option<Sink>,
-    /// What agents are told.
-    pub instruction: Session,
-    /// The consumer's own name for the request.
-    pub idempotency_key: Option<String>,
-    /// SHA-256 of the request, in hexadecimal.
-    pub request_hash: String,
-}
 
 /// A session as it is stored.
 #[derive(Clone, Debug, PartialEq)]
@@ -66,110 +41,10 @@ pub struct LiveSession {
     pub expires_ms: i64,
 }
 
-/// What became of a session to be made.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Created {
-    /// It is stored, and the home is at its revision.
-    New(StoredSession),
-    /// The idempotency key was used before, for this session.
-    Before(StoredSession),
-    /// It overlaps another session of the home.
-    Overlap,
-    /// The home is gone.
-    NoHome,
-}
-
 pub(super) const COLUMNS: &str = "id, home_id, consumer, created_ms, expires_ms, added_revision, request, request_hash, \
      sink_form, sink_url, sink_receiver, sink_token, told";
 
 impl Store {
-    /// Makes a session, if it overlaps no other of its home.
-    ///
-    /// # Errors
-    /// The store failed; then nothing was made.
-    pub async fn create_session(
-        &self,
-        new: NewSession,
-        now_ms: i64,
-    ) -> Result<Created, StoreError> {
-        let doing = "write a session";
-        let mut transaction = self.write.begin().await.or_doing(doing)?;
-        let Some(revision) = lock_home(&mut transaction, &new.home, now_ms).await? else {
-            return Ok(Created::NoHome);
-        };
-        if let Some(key) = &new.idempotency_key {
-            // An ended session that is still there does not hold its key.
-            end_expired_key(&mut transaction, &new.consumer, key, now_ms).await?;
-            if let Some(before) = by_key(&mut transaction, &new.consumer, key).await? {
-                return Ok(Created::Before(before));
-            }
-        }
-        let flow = Flow::of(&new.instruction);
-        let others =
-            sqlx::query("SELECT instruction FROM sessions WHERE home_id = $1 AND expires_ms > $2")
-                .bind(&new.home)
-                .bind(now_ms)
-                .fetch_all(&mut *transaction)
-                .await
-                .or_doing(doing)?;
-        for other in others {
-            let text: String = other.try_get(0).or_doing(doing)?;
-            let other: Session = serde_json::from_str(&text).or_doing(doing)?;
-            if flow.overlaps(&Flow::of(&other)) {
-                return Ok(Created::Overlap);
-            }
-        }
-        let inserted = sqlx::query(
-            "INSERT INTO sessions (id, home_id, consumer, created_ms, expires_ms, added_revision, request, instruction, \
-             idempotency_key, request_hash, sink_form, sink_url, sink_receiver, sink_token) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
-        )
-        .bind(&new.id)
-        .bind(&new.home)
-        .bind(&new.consumer)
-        .bind(now_ms)
-        .bind(new.expires_ms)
-        .bind(revision)
-        .bind(new.request.to_string())
-        .bind(serde_json::to_string(&new.instruction).or_doing(doing)?)
-        .bind(new.idempotency_key.as_deref())
-        .bind(&new.request_hash)
-        .bind(new.sink.as_ref().map(|sink| sink.form.as_str()))
-        .bind(new.sink.as_ref().map(|sink| sink.url.as_str()))
-        .bind(new.sink.as_ref().map(|sink| sink.receiver.as_str()))
-        .bind(new.sink.as_ref().and_then(|sink| sink.token.as_deref()))
-        .execute(&mut *transaction)
-        .await;
-        match inserted {
-            // The same key at the same moment for another home: that home's lock was not ours.
-            Err(error) if is_taken(&error) => {
-                drop(transaction);
-                let key = new.idempotency_key.as_deref().unwrap_or_default();
-                let mut transaction = self.write.begin().await.or_doing(doing)?;
-                return by_key(&mut transaction, &new.consumer, key)
-                    .await?
-                    .map(Created::Before)
-                    .ok_or(StoreError::Sql {
-                        doing,
-                        source: error,
-                    });
-            }
-            inserted => inserted.or_doing(doing)?,
-        };
-        transaction.commit().await.or_doing(doing)?;
-        Ok(Created::New(StoredSession {
-            id: new.id,
-            home: new.home,
-            consumer: new.consumer,
-            created_ms: now_ms,
-            expires_ms: new.expires_ms,
-            added_revision: revision,
-            request: new.request,
-            sink: new.sink,
-            request_hash: new.request_hash,
-        }))
-    }
-
     /// The session `id`, if it has not ended.
     ///
     /// # Errors
@@ -291,24 +166,6 @@ impl Store {
             .map(|row| row.try_get(0).or_doing(doing))
             .collect()
     }
-}
-
-async fn by_key(
-    transaction: &mut Transaction<'_, Any>,
-    consumer: &str,
-    key: &str,
-) -> Result<Option<StoredSession>, StoreError> {
-    let doing = "look an idempotency key up";
-    let sql =
-        format!("SELECT {COLUMNS} FROM sessions WHERE consumer = $1 AND idempotency_key = $2");
-    sqlx::query(sqlx::AssertSqlSafe(sql))
-        .bind(consumer)
-        .bind(key)
-        .fetch_optional(&mut **transaction)
-        .await
-        .or_doing(doing)?
-        .map(|row| read_session(&row, doing))
-        .transpose()
 }
 
 pub(super) fn read_session(row: &AnyRow, doing: &'static str) -> Result<StoredSession, StoreError> {

@@ -6,6 +6,8 @@
     reason = "each test uses a part of this, and may panic"
 )]
 
+pub(crate) mod jwks;
+
 use std::time::Duration;
 
 use qod_backend::backend::Backend;
@@ -220,6 +222,7 @@ pub(crate) struct Running {
     pub(crate) client: Client,
     pub(crate) clock: Clock,
     pub(crate) directory: TempDir,
+    config: Config,
     backend: Option<Backend>,
     runtime: tokio::runtime::Runtime,
 }
@@ -263,6 +266,7 @@ impl Running {
             client: Client::new(format!("{scheme}://{}", backend.address)),
             clock,
             directory,
+            config,
             backend: Some(backend),
             runtime,
         }
@@ -291,6 +295,16 @@ impl Running {
             sqlx::query(statement).execute(&pool).await.unwrap();
             pool.close().await;
         });
+    }
+
+    /// Ends the backend and starts another one over the same files and with the same clock, at another port.
+    pub(crate) fn restart(&mut self) {
+        self.stop();
+        let backend = Backend::start(&self.config, self.clock.clone());
+        let backend = self.runtime.block_on(backend).unwrap();
+        let (scheme, _) = self.client.url.split_once("://").unwrap();
+        self.client.url = format!("{scheme}://{}", backend.address);
+        self.backend = Some(backend);
     }
 
     pub(crate) fn stop(&mut self) {

@@ -166,7 +166,10 @@ pub(crate) async fn migrate(url: &str) {
         "INSERT INTO schema_version (id, version) VALUES (1, 1)",
         "CREATE TABLE agents (id TEXT PRIMARY KEY, home_id TEXT, token_hash TEXT)",
         "CREATE UNIQUE INDEX agents_by_token ON agents (token_hash)",
-        "CREATE TABLE sessions (id TEXT PRIMARY KEY, home_id TEXT NOT NULL)",
+        "CREATE TABLE consumers (client_id TEXT PRIMARY KEY, scopes TEXT NOT NULL, secret_hash TEXT NOT NULL, \
+         created_ms BIGINT NOT NULL)",
+        "CREATE TABLE sessions (id TEXT PRIMARY KEY, home_id TEXT NOT NULL, consumer TEXT NOT NULL, \
+         expires_ms BIGINT NOT NULL)",
         "INSERT INTO agents (id, home_id, token_hash) VALUES ('a', 'h', 'hash'), ('b', 'h', NULL)",
     ] {
         sqlx::query(statement).execute(&pool).await.unwrap();
