@@ -13,6 +13,7 @@ use crate::admin::{self, TokenFileError};
 use crate::client::{Client, ClientError};
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::metrics::{self, Metrics, census};
 use crate::notifications::counters::Counters;
 use crate::notifications::key_file::{self, KeyFileError};
 use crate::notifications::{self, Notifications, deliver};
@@ -20,7 +21,7 @@ use crate::oauth::{self, Authority, AuthorityError, ChosenSecrets, Consumers};
 use crate::presence::{FLUSH_MS, Presence};
 use crate::qod::profiles::{Profiles, ProfilesError};
 use crate::rate::Buckets;
-use crate::server::{App, router};
+use crate::server::{App, router, watchers_router};
 use crate::store::{Store, StoreError};
 use crate::tls::{self, TlsError};
 use crate::wake::Wake;
@@ -31,6 +32,8 @@ const TICK: Duration = Duration::from_secs(1);
 /// How far the clocks of two processes over one database may differ before one's changes reach the other's polls
 /// only when those end, in milliseconds.
 const CLOCK_SKEW_MS: i64 = 10_000;
+/// How long the store may take to write what is left and to close.
+const LEAVE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Why the backend did not start.
 #[derive(Debug, thiserror::Error)]
@@ -83,8 +86,12 @@ impl StartError {
 pub struct Backend {
     /// Where it listens.
     pub address: SocketAddr,
+    /// Where it shows its metrics to everybody, if it does.
+    pub metrics_address: Option<SocketAddr>,
     app: Arc<App>,
-    serving: JoinHandle<()>,
+    serving: Vec<JoinHandle<()>>,
+    closing: watch::Sender<bool>,
+    drain: Duration,
     delivering: JoinHandle<()>,
 }
 
@@ -105,12 +112,14 @@ impl Backend {
         };
         let store = Store::open(&config.database).await?;
         let authority = Authority::open(&config.issuer, clock.clone(), store.clone()).await?;
-        let listen = |source| StartError::Listen {
-            address: config.listen,
-            source,
+        let (listener, address) = listen(config.listen).await?;
+        let (watchers, metrics_address) = match config.operation.metrics_listen {
+            Some(address) => {
+                let (listener, address) = listen(address).await?;
+                (Some(listener), Some(address))
+            }
+            None => (None, None),
         };
-        let listener = TcpListener::bind(config.listen).await.map_err(listen)?;
-        let address = listener.local_addr().map_err(listen)?;
         let app = Arc::new(App {
             presence: Presence::new(clock.clone()),
             consumers: Consumers::new(store.clone(), clock.clone(), config.limits),
@@ -126,23 +135,41 @@ impl Backend {
             admin_token_hash,
             silent_ms: config.agent_silent_seconds * 1_000,
             draining: watch::Sender::new(false),
+            metrics: Metrics::new(Clock::system().now_ms()),
+            census: Arc::default(),
         });
+        metrics::read_app(&app);
         tokio::spawn(follow(app.clone()));
-        tokio::spawn(expiry::run(app.clone()));
-        tokio::spawn(notifications::watch::run(app.clone()));
-        let delivering = tokio::spawn(deliver::run(app.clone()));
         tokio::spawn(oauth::follow(app.clone()));
-        let serving = tokio::spawn(listener::serve(
+        let closing = watch::Sender::new(false);
+        tokio::spawn(expiry::run(app.clone(), closing.subscribe()));
+        tokio::spawn(notifications::watch::run(app.clone(), closing.subscribe()));
+        tokio::spawn(census::follow(app.clone()));
+        let delivering = tokio::spawn(deliver::run(app.clone(), closing.subscribe()));
+        let mut serving = vec![tokio::spawn(listener::serve(
+            app.clone(),
             listener,
             tls,
             router(app.clone()),
-            app.draining.subscribe(),
-        ));
+            closing.subscribe(),
+        ))];
+        if let Some(listener) = watchers {
+            serving.push(tokio::spawn(listener::serve(
+                app.clone(),
+                listener,
+                None,
+                watchers_router(app.clone()),
+                closing.subscribe(),
+            )));
+        }
         tracing::info!(%address, tls = config.tls.is_some(), "listening");
         Ok(Self {
             address,
+            metrics_address,
             app,
             serving,
+            closing,
+            drain: Duration::from_secs(config.operation.drain_seconds),
             delivering,
         })
     }
@@ -152,18 +179,35 @@ impl Backend {
         self.app.presence.held()
     }
 
-    /// Ends the backend: held polls are answered, requests under way are finished, connections end.
+    /// Ends the backend, in bounded time. First it says so: it is not ready any more, and polls are answered. After
+    /// `drainSeconds` no connection is accepted, requests under way are finished, and connections end.
     pub async fn stop(self) {
         self.app.draining.send_replace(true);
-        if let Err(error) = self.serving.await {
-            tracing::error!(%error, "the listener failed");
+        tokio::time::sleep(self.drain).await;
+        self.closing.send_replace(true);
+        for serving in self.serving {
+            if let Err(error) = serving.await {
+                tracing::error!(%error, "the listener failed");
+            }
         }
-        if let Err(error) = self.delivering.await {
-            tracing::error!(%error, "the delivery of notifications failed");
+        let leave = async {
+            if let Err(error) = self.delivering.await {
+                tracing::error!(%error, "the delivery of notifications failed");
+            }
+            write_presence(&self.app).await;
+            self.app.store.close().await;
+        };
+        if tokio::time::timeout(LEAVE_TIMEOUT, leave).await.is_err() {
+            tracing::warn!("the store did not let go in time");
         }
-        write_presence(&self.app).await;
-        self.app.store.close().await;
     }
+}
+
+async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
+    let failed = |source| StartError::Listen { address, source };
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let address = listener.local_addr().map_err(failed)?;
+    Ok((listener, address))
 }
 
 /// What is done all the time. A failing store is tried again at the next turn.

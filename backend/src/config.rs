@@ -6,14 +6,16 @@
 mod issuer;
 mod limits;
 mod notifications;
+mod operation;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 pub use issuer::IssuerConfig;
 pub use limits::{Limits, cap, rate};
-pub use notifications::Notifications;
+pub use operation::{LogFormat, Operation};
 
+pub use self::notifications::Notifications;
 use crate::json::{self, Invalid, Node, Object};
 use crate::prefix::Prefix;
 use crate::proxy::TrustedProxies;
@@ -45,6 +47,8 @@ pub struct Config {
     pub limits: Limits,
     /// `trustedProxies`: addresses and prefixes of proxies that say for whom they ask. Default: none.
     pub trusted_proxies: TrustedProxies,
+    /// How the process runs.
+    pub operation: Operation,
     /// `notifications`: how consumers are notified.
     pub notifications: Notifications,
 }
@@ -93,6 +97,7 @@ impl Default for Config {
             issuer: IssuerConfig::default(),
             limits: Limits::default(),
             trusted_proxies: TrustedProxies::default(),
+            operation: Operation::default(),
             notifications: Notifications::default(),
         }
     }
@@ -136,13 +141,17 @@ impl Config {
             "issuer",
             "limits",
             "trustedProxies",
+            "metrics",
+            "logFormat",
+            "usage",
+            "statusPollSeconds",
+            "statusPollCaFile",
+            "drainSeconds",
             "notifications",
         ])?;
         let mut config = Self::default();
         if let Some(node) = object.get("listen") {
-            config.listen = node.string()?.parse().map_err(|_| {
-                node.invalid("must be an address and a port, as 127.0.0.1:8080 or [::1]:8080")
-            })?;
+            config.listen = address(&node)?;
         }
         if let Some(node) = object.get("database") {
             config.database = database(&node)?;
@@ -165,6 +174,7 @@ impl Config {
         if let Some(node) = object.get("trustedProxies") {
             config.trusted_proxies = trusted_proxies(&node)?;
         }
+        config.operation = operation::read(&object)?;
         if let Some(node) = object.get("notifications") {
             config.notifications = notifications::read(&node.object()?)?;
         }
@@ -193,6 +203,12 @@ impl Config {
 
 fn not_served(node: &Node<'_>) -> Invalid {
     node.invalid("is not supported by this version")
+}
+
+fn address(node: &Node<'_>) -> Result<SocketAddr, Invalid> {
+    node.string()?
+        .parse()
+        .map_err(|_| node.invalid("must be an address and a port, as 127.0.0.1:8080 or [::1]:8080"))
 }
 
 fn database(node: &Node<'_>) -> Result<String, Invalid> {

@@ -42,9 +42,32 @@ pub fn decode(text: &str) -> Option<String> {
     String::from_utf8(bytes).ok()
 }
 
+/// A value for a query: what is not unreserved (RFC 3986 §2.3) is percent-encoded.
+pub fn encode(text: &str) -> String {
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            encoded.push(char::from(byte));
+        } else {
+            encoded.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    encoded
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_encoded_is_decoded() {
+        for text in ["", "a-b._~", "a b+c%&=?#/\n", "ä…"] {
+            let encoded = encode(text);
+            assert_eq!(decode(&encoded).as_deref(), Some(text));
+            let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~%".contains(&byte);
+            assert!(encoded.bytes().all(plain), "{encoded}");
+        }
+    }
 
     #[test]
     fn malformed_escapes_are_refused() {

@@ -13,12 +13,14 @@
 //! home's waiting polls are woken. No process keeps anything that another one over the same database would need,
 //! except who polls it right now, and it writes that down every few seconds.
 
+pub mod access;
 pub mod admin;
 pub mod agent_api;
 pub mod backend;
 pub mod certificate;
 pub mod client;
 pub mod clock;
+pub mod command;
 pub mod config;
 pub mod error_info;
 pub mod expiry;
@@ -27,6 +29,7 @@ pub mod form;
 pub mod json;
 pub mod known_devices;
 pub mod listener;
+pub mod metrics;
 pub mod notifications;
 pub mod oauth;
 pub mod ports;

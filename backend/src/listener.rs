@@ -17,10 +17,10 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use crate::certificate::ClientCertificate;
-use crate::server::Peer;
+use crate::server::{App, Peer};
 
 /// Connections at once: twice as many as the agents that one process is made for.
-const MOST_CONNECTIONS: usize = 20_000;
+pub const MOST_CONNECTIONS: usize = 20_000;
 /// Longest TLS handshake.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Longest time for a request's head, and between two requests of one connection.
@@ -30,8 +30,9 @@ const LONGEST_HEAD: usize = 32 * 1024;
 /// How long connections may take to end.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Serves connections until `draining` becomes true and they have ended, or have had their time to.
+/// Serves connections, which are counted in `app`, until `draining` becomes true and they have ended, or have had their time to.
 pub async fn serve(
+    app: Arc<App>,
     listener: TcpListener,
     tls: Option<TlsAcceptor>,
     router: Router,
@@ -48,8 +49,9 @@ pub async fn serve(
             continue;
         };
         let (tls, router, watcher) = (tls.clone(), router.clone(), graceful.watcher());
+        let open = app.metrics.connection();
         tokio::spawn(async move {
-            let _place = place;
+            let _place = (place, open);
             match tls {
                 None => speak(stream, peer, None, router, watcher).await,
                 Some(tls) => {

@@ -15,6 +15,8 @@ use tokio::sync::watch;
 
 use crate::clock::Clock;
 use crate::error_info::ErrorInfo;
+use crate::metrics::census::Census;
+use crate::metrics::{self, Metrics};
 use crate::notifications::Notifications;
 use crate::oauth::{self, Authority, ChosenSecrets, Consumers};
 use crate::presence::{CONNECTED_MS, Presence};
@@ -23,10 +25,12 @@ use crate::qod::profiles::Profiles;
 use crate::rate::Buckets;
 use crate::store::Store;
 use crate::wake::Wake;
-use crate::{admin, agent_api, qod};
+use crate::{access, admin, agent_api, qod};
 
 /// Longest time that a request's body may take.
 const BODY_TIMEOUT: Duration = Duration::from_secs(15);
+/// Longest time that the store may take to answer before the process is not ready.
+const STORE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The backend as its handlers see it.
 pub struct App {
@@ -58,6 +62,10 @@ pub struct App {
     pub silent_ms: i64,
     /// Becomes true when the process is about to end.
     pub draining: watch::Sender<bool>,
+    /// What is counted.
+    pub metrics: Metrics,
+    /// Sessions and agents, counted in the background.
+    pub census: Arc<Census>,
 }
 
 impl App {
@@ -86,13 +94,6 @@ pub struct Peer(pub SocketAddr);
 
 /// All paths.
 pub fn router(app: Arc<App>) -> Router {
-    let qod = Router::new()
-        .route("/sessions", post(qod::create))
-        .route("/sessions/{id}", get(qod::get).delete(qod::delete))
-        .route("/qos-profiles", get(qod::list_profiles))
-        .route("/qos-profiles/{name}", get(qod::get_profile))
-        .route("/qosProfile", get(qod::list_profiles))
-        .route("/qosProfile/{name}", get(qod::get_profile));
     let agent = Router::new()
         .route(
             "/agents/{id}/instructions",
@@ -120,13 +121,28 @@ pub fn router(app: Arc<App>) -> Router {
             get(admin::sessions::get).delete(admin::sessions::delete),
         );
     Router::new()
-        .nest("/qod/v0", qod)
+        .nest(qod::routes::BASE, qod::routes::router())
         .nest("/agent/v1", agent)
         .nest("/admin/v1", admin)
         .route("/oauth2/token", post(oauth::issue))
         .route("/.well-known/jwks.json", get(oauth::key_set))
         .route("/home-devices-qod/{*path}", any(not_served))
-        .route("/metrics", get(not_served))
+        .route("/metrics", get(metrics::scrape))
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/readyz", get(ready))
+        .fallback(|| async { ErrorInfo::of_status(StatusCode::NOT_FOUND) })
+        .layer(axum::middleware::map_response(speak_json))
+        .layer(axum::middleware::from_fn_with_state(
+            app.clone(),
+            access::follow,
+        ))
+        .with_state(app)
+}
+
+/// The paths of the address that the operator set apart for what watches the process.
+pub fn watchers_router(app: Arc<App>) -> Router {
+    Router::new()
+        .route("/metrics", get(metrics::scrape_openly))
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
         .fallback(|| async { ErrorInfo::of_status(StatusCode::NOT_FOUND) })
@@ -152,12 +168,18 @@ async fn not_served() -> ErrorInfo {
     ErrorInfo::not_implemented("This version does not serve this path yet")
 }
 
-/// Whether this process can do its work: the store answers, and it is not about to end.
+/// Whether this process can do its work: the store answers in time, and it is not about to end.
 async fn ready(State(app): State<Arc<App>>) -> Result<&'static str, ErrorInfo> {
     if *app.draining.borrow() {
         return Err(ErrorInfo::unavailable());
     }
-    app.store.ping().await?;
+    match tokio::time::timeout(STORE_TIMEOUT, app.store.ping()).await {
+        Ok(answered) => answered?,
+        Err(_) => {
+            tracing::warn!("the store does not answer");
+            return Err(ErrorInfo::unavailable());
+        }
+    }
     Ok("ok\n")
 }
 

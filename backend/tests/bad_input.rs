@@ -52,7 +52,7 @@ impl World {
         self.client.send("POST", SESSIONS, &headers, body)
     }
 
-    /// 400 INVALID_INPUT, and nothing is stored.
+    /// 400 `INVALID_INPUT`, and nothing is stored.
     fn refuses(&self, body: &[u8]) -> String {
         let shown = String::from_utf8_lossy(body)
             .chars()

@@ -237,7 +237,7 @@ fn row_07_no_valid_token() {
     let agent = world.client.agent_token("a");
     refused("an agent's", Some(&format!("Bearer {agent}")));
     assert_eq!(world.sessions(), 1);
-    // What the token endpoint calls expires_in.
+    // What the token endpoint calls expires_in, and what clocks may differ by.
     world.running.clock.advance(3_630_000);
     refused("expired", Some(&format!("Bearer {}", world.app)));
 }

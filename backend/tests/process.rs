@@ -7,21 +7,24 @@
 )]
 
 mod common;
+#[path = "common/program.rs"]
+mod program;
 
 use std::fs;
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Output};
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use common::{ADMIN, Client, SCOPES, home_h, session};
+use program::{PROGRAM, Program};
 use serde_json::json;
-
-const PROGRAM: &str = env!("CARGO_BIN_EXE_qod-backend");
 
 fn run(directory: &Path, arguments: &[&str]) -> Output {
     Command::new(PROGRAM)
@@ -29,66 +32,6 @@ fn run(directory: &Path, arguments: &[&str]) -> Output {
         .current_dir(directory)
         .output()
         .unwrap()
-}
-
-/// A running program, which is killed in the end.
-struct Program {
-    child: Child,
-    client: Client,
-    log: Arc<Mutex<String>>,
-}
-
-impl Program {
-    /// Starts it and reads its address from its log.
-    fn start(directory: &Path, config: &serde_json::Value) -> Self {
-        fs::write(directory.join("config.json"), config.to_string()).unwrap();
-        let mut child = Command::new(PROGRAM)
-            .args(["serve", "--config", "config.json"])
-            .current_dir(directory)
-            .env("RUST_LOG", "trace")
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut lines = BufReader::new(child.stderr.take().unwrap());
-        let log = Arc::new(Mutex::new(String::new()));
-        let address = loop {
-            let mut line = String::new();
-            assert_ne!(lines.read_line(&mut line).unwrap(), 0, "it ended");
-            log.lock().unwrap().push_str(&line);
-            if let Some((_, rest)) = line.split_once("listening address=") {
-                break rest.split_whitespace().next().unwrap().to_owned();
-            }
-        };
-        // Somebody must read on, or the program would wait for its log.
-        let kept = log.clone();
-        std::thread::spawn(move || {
-            for line in lines.lines().map_while(Result::ok) {
-                let mut kept = kept.lock().unwrap();
-                kept.push_str(&line);
-                kept.push('\n');
-            }
-        });
-        Self {
-            child,
-            log,
-            client: Client::new(format!("http://{address}")),
-        }
-    }
-
-    fn signal(&self, signal: &str) {
-        let killed = Command::new("kill")
-            .args([signal, &self.child.id().to_string()])
-            .status()
-            .unwrap();
-        assert!(killed.success());
-    }
-}
-
-impl Drop for Program {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }
 
 fn config() -> serde_json::Value {
@@ -113,7 +56,7 @@ fn wrong_usage_and_configuration_end_with_2() {
         ),
         (
             r#"{"metrics":1}"#,
-            "the configuration c.json is wrong at metrics: is not a known key",
+            "the configuration c.json is wrong at metrics: must be an object",
         ),
         (
             r#"{"homeDevices":{}}"#,
@@ -169,6 +112,118 @@ fn a_killed_process_loses_no_session_and_its_tokens_live_on() {
     );
     let instructions = second.client.poll("a", &agent, None, 0).body;
     assert_eq!(instructions["sessions"][0]["sessionId"], id);
+}
+
+#[test]
+fn secrets_are_not_logged() {
+    let directory = tempfile::tempdir().unwrap();
+    fs::write(directory.path().join("admin"), ADMIN).unwrap();
+    let mut program = Program::start_talkative(directory.path(), &config());
+    let client = &program.client;
+    client.admin("PUT", "/homes/h", &home_h());
+    let text = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
+    let made = client.admin("PUT", "/consumers/app", &json!({"scopes": SCOPES}));
+    let secret = text(&made["clientSecret"]);
+    let chosen = "chosen-by-the-operator";
+    let body = json!({"scopes": SCOPES, "clientSecret": chosen});
+    client.admin("PUT", "/consumers/chosen", &body);
+    let short = json!({"scopes": SCOPES, "clientSecret": "a-short-one"});
+    let refused = client.json("PUT", "/admin/v1/consumers/chosen", ADMIN, &short);
+    assert_eq!(refused.status, 400);
+    let token = client.token("app", &secret);
+    let mut secrets = vec![
+        ADMIN.to_owned(),
+        chosen.to_owned(),
+        "a-short-one".to_owned(),
+        client.token("chosen", chosen),
+        client.user_token("h", "app"),
+    ];
+    // Right and wrong credentials, in every place where one is looked for.
+    let bootstrap = client.admin("POST", "/agents/a/bootstrap", &json!({}));
+    secrets.push(text(&bootstrap["bootstrapToken"]));
+    let enrolled = client.json(
+        "POST",
+        "/agent/v1/enrol",
+        &text(&bootstrap["bootstrapToken"]),
+        &json!({}),
+    );
+    let agent = text(&enrolled.body["token"]);
+    client.poll("a", &agent, None, 0);
+    let basic = STANDARD.encode(format!("app:{secret}"));
+    let form = "application/x-www-form-urlencoded";
+    for (credential, body) in [
+        (format!("Basic {basic}"), "grant_type=client_credentials"),
+        (format!("Basic {basic}"), "client_secret=posted-by-mistake"),
+        (
+            "Basic d3Jvbmc6d3Jvbmctc2VjcmV0".to_owned(),
+            "grant_type=client_credentials",
+        ),
+    ] {
+        let headers = [("content-type", form), ("authorization", &credential)];
+        client.send("POST", "/oauth2/token", &headers, body);
+    }
+    let broken = format!("{token}x");
+    for path in [
+        "/qod/v0/qos-profiles",
+        "/admin/v1/homes",
+        "/agent/v1/agents/a/instructions",
+    ] {
+        for credential in [&token, &broken, &agent, &secret] {
+            client.get(path, credential);
+        }
+    }
+    for (change, key) in [
+        (
+            json!({"notificationUrl": "https://app.example/secret-path"}),
+            "top",
+        ),
+        (
+            json!({"webhook": {"notificationUrl": "https://app.example/secret-path"}}),
+            "webhook",
+        ),
+    ] {
+        let mut body = common::session_with(&change);
+        let token_of_theirs = format!("their-notification-token-{key}");
+        if key == "top" {
+            body["notificationAuthToken"] = token_of_theirs.into();
+        } else {
+            body["webhook"]["notificationAuthToken"] = token_of_theirs.into();
+        }
+        let headers = [
+            ("authorization", format!("Bearer {token}")),
+            ("idempotency-key", key.to_owned()),
+        ];
+        let headers: Vec<_> = headers
+            .iter()
+            .map(|(name, value)| (*name, value.as_str()))
+            .collect();
+        client.send("POST", "/qod/v0/sessions", &headers, body.to_string());
+    }
+    secrets.extend([
+        secret,
+        token,
+        agent,
+        basic,
+        "posted-by-mistake".to_owned(),
+        "wrong-secret".to_owned(),
+        "d3Jvbmc6d3Jvbmctc2VjcmV0".to_owned(),
+        "their-notification-token".to_owned(),
+        "secret-path".to_owned(),
+    ]);
+    program.signal("-TERM");
+    let log = program.whole_log();
+    assert!(log.contains("DEBUG") && log.contains("consumer provisioned"));
+    for secret in secrets {
+        // Its end tells it from others of its kind, where a library cuts what it logs.
+        let ends = [
+            &secret[..secret.len().min(20)],
+            &secret[secret.len().saturating_sub(20)..],
+        ];
+        let found = log
+            .lines()
+            .find(|line| ends.iter().any(|end| line.contains(end)));
+        assert_eq!(found, None, "{secret}");
+    }
 }
 
 #[test]
@@ -283,7 +338,7 @@ fn a_killed_process_loses_no_notification() {
     // It takes connections and never answers: what is told here is claimed and not delivered.
     let place = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = place.local_addr().unwrap();
-    let mut first = Program::start(directory, &notifying());
+    let mut first = Program::start_talkative(directory, &notifying());
     first.client.admin("PUT", "/homes/h", &home_h());
     let token = first.client.consumer("app", &SCOPES);
     let agent = first.client.agent_token("a");
@@ -311,7 +366,7 @@ fn a_killed_process_loses_no_notification() {
     drop(place);
 
     let got = receiver(TcpListener::bind(address).unwrap());
-    let second = Program::start(directory, &notifying());
+    let second = Program::start_talkative(directory, &notifying());
     let wait = || got.recv_timeout(Duration::from_secs(30)).unwrap();
     let told = [wait(), wait()];
     let of = |id: &str| told.iter().find(|told| told.contains(id)).unwrap();
@@ -329,7 +384,7 @@ fn a_killed_process_loses_no_notification() {
         .mode();
     assert_eq!(mode & 0o777, 0o600);
     for program in [&first, &second] {
-        let log = program.log.lock().unwrap().clone();
+        let log = program.lines().join("\n");
         assert!(log.contains("listening"), "{log}");
         assert!(!log.contains(secret), "{log}");
     }
@@ -343,7 +398,7 @@ fn an_end_by_time_is_told_within_a_second() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/", listener.local_addr().unwrap());
     let got = receiver(listener);
-    let program = Program::start(directory, &notifying());
+    let program = Program::start_talkative(directory, &notifying());
     program.client.admin("PUT", "/homes/h", &home_h());
     let token = program.client.consumer("app", &SCOPES);
     let mut body = session();

@@ -28,7 +28,9 @@ use serde_json::json;
 
 const NOW: i64 = 1_700_000_000_000;
 /// The homes that the conformance test leaves.
-const HOMES: [&str; 6] = ["capped-a", "capped-b", "capped-c", "h", "n", "o"];
+const HOMES: [&str; 7] = [
+    "capped-a", "capped-b", "capped-c", "capped-d", "h", "n", "o",
+];
 
 fn home(name: &str) -> Home {
     Home {
@@ -179,7 +181,8 @@ async fn signing_keys(store: &Store) {
 
 /// Of many requests at once, in many homes, no more get through than may.
 async fn caps(store: &Store) {
-    for name in ["capped-a", "capped-b", "capped-c"] {
+    let homes = ["capped-a", "capped-b", "capped-c", "capped-d"];
+    for name in homes {
         let empty = Home {
             agent_ids: vec![],
             subs: vec![],
@@ -191,49 +194,48 @@ async fn caps(store: &Store) {
         };
         store.put_home(name, &empty, NOW).await.unwrap();
     }
-    let new = |name: &str, number: u16, caps| NewSession {
-        consumer: "capped".to_owned(),
-        caps,
-        ..session(
-            &format!("{name}-{number}"),
-            name,
-            number + 1,
-            Some(&format!("key-{name}-{number}")),
-        )
+    let new = |name: &str, number: u16, caps| {
+        let id = format!("{name}-{number}");
+        let key = format!("key-{id}");
+        NewSession {
+            consumer: "capped".to_owned(),
+            caps,
+            ..session(&id, name, number + 1, Some(&key))
+        }
     };
-    let all = Caps {
-        sessions: Some(5),
+    let most = |sessions| Caps {
+        sessions: Some(sessions),
         sessions_per_home: None,
     };
-    let mut created = tokio::task::JoinSet::new();
-    for number in 0..8 {
-        for name in ["capped-a", "capped-b", "capped-c"] {
-            let (store, new) = (store.clone(), new(name, number, all));
+    let all_at_once = |round: u16, sessions| {
+        let mut created = tokio::task::JoinSet::new();
+        for name in homes {
+            let (store, new) = (store.clone(), new(name, round, most(sessions)));
             created.spawn(async move { store.create_session(new, NOW).await.unwrap() });
         }
-    }
-    let created = created.join_all().await;
-    let made: Vec<_> = created
-        .iter()
-        .filter_map(|created| match created {
-            Created::New(session) => Some(session),
-            Created::Capped(cap) => {
-                assert_eq!(*cap, Cap::Sessions(5));
-                None
+        created.join_all()
+    };
+    let mut made = vec![];
+    for round in 0..20 {
+        // Each round one more, and four that want to be it.
+        for created in all_at_once(round, i64::from(round) + 1).await {
+            match created {
+                Created::New(session) => made.push(session),
+                Created::Capped(cap) => assert_eq!(cap, Cap::Sessions(i64::from(round) + 1)),
+                other => panic!("{other:?}"),
             }
-            other => panic!("{other:?}"),
-        })
-        .collect();
-    assert_eq!(made.len(), 5);
+        }
+        assert_eq!(made.len(), usize::from(round) + 1);
+    }
 
     // What repeats a request is no further session.
     let (home, number) = made[0].id.rsplit_once('-').unwrap();
-    let again = new(home, number.parse().unwrap(), all);
+    let again = new(home, number.parse().unwrap(), most(1));
     let again = store.create_session(again, NOW).await.unwrap();
     assert!(matches!(again, Created::Before(_)), "{again:?}");
     // Another consumer's sessions do not count, and neither do those that are over.
     let per_home = Caps {
-        sessions: Some(6),
+        sessions: Some(21),
         sessions_per_home: Some(1),
     };
     let other = NewSession {
@@ -249,11 +251,7 @@ async fn caps(store: &Store) {
     );
     let later = store.create_session(new(home, 102, per_home), NOW + 10_000);
     assert!(matches!(later.await.unwrap(), Created::New(_)));
-    let none = Caps {
-        sessions: Some(0),
-        sessions_per_home: None,
-    };
-    let none = store.create_session(new(home, 103, none), NOW + 10_000);
+    let none = store.create_session(new(home, 103, most(0)), NOW + 10_000);
     assert_eq!(none.await.unwrap(), Created::Capped(Cap::Sessions(0)));
 }
 

@@ -10,7 +10,9 @@ use axum::body::Body;
 use axum::http::HeaderMap;
 use serde_json::Value;
 
-pub use token_file::{TokenFileError, open as open_token_file};
+pub use token_file::{
+    TokenFileError, beside as token_file_beside, open as open_token_file, read as read_token_file,
+};
 
 use crate::error_info::ErrorInfo;
 use crate::oauth::bearer;
@@ -18,12 +20,12 @@ use crate::server::{App, read_body};
 use crate::{form, json, secret};
 
 /// Longest body, in bytes.
-const LONGEST: usize = 256 * 1024;
+pub(crate) const LONGEST: usize = 256 * 1024;
 /// Entries of a list in one answer.
 const PAGE: i64 = 1_000;
 
 /// Lets the operator in. Digests are compared, so the time says nothing about the token.
-fn authorize(app: &App, headers: &HeaderMap) -> Result<(), ErrorInfo> {
+pub(crate) fn authorize(app: &App, headers: &HeaderMap) -> Result<(), ErrorInfo> {
     match bearer(headers) {
         Some(token) if secret::hash(token) == app.admin_token_hash => Ok(()),
         _ => Err(ErrorInfo::unauthorized()),

@@ -50,20 +50,30 @@ pub fn open(config: &Config) -> Result<String, TokenFileError> {
         tracing::info!(file = %file.display(), "a new admin token was written");
         return Ok(secret::hash(&token));
     }
-    let text = std::fs::read_to_string(&file).map_err(|source| TokenFileError::File {
+    Ok(secret::hash(&read(&file)?))
+}
+
+/// The token in a file.
+///
+/// # Errors
+/// The file cannot be read, or holds no token.
+pub fn read(file: &Path) -> Result<String, TokenFileError> {
+    let text = std::fs::read_to_string(file).map_err(|source| TokenFileError::File {
         doing: "read",
-        file: file.clone(),
+        file: file.to_owned(),
         source,
     })?;
     let token = text.trim();
     if token.len() < SHORTEST || token.contains(char::is_whitespace) {
-        return Err(TokenFileError::Short { file });
+        return Err(TokenFileError::Short {
+            file: file.to_owned(),
+        });
     }
-    Ok(secret::hash(token))
+    Ok(token.to_owned())
 }
 
 /// `qod-backend.sqlite` has `qod-backend.admin-token` beside it.
-fn beside(database: &str) -> PathBuf {
+pub fn beside(database: &str) -> PathBuf {
     sqlite_file(database).with_extension("admin-token")
 }
 

@@ -7,6 +7,7 @@ use axum::extract::FromRequestParts;
 use axum::http::header;
 use axum::http::request::Parts;
 
+use crate::access;
 use crate::certificate::ClientCertificate;
 use crate::error_info::ErrorInfo;
 use crate::oauth::bearer;
@@ -45,6 +46,12 @@ impl Credential {
     /// # Errors
     /// 401 for no credential or a token of nobody, 403 for another agent's, 404 for an agent that is not there.
     pub(super) async fn authenticate(&self, app: &App, agent: &str) -> Result<Owner, ErrorInfo> {
+        let owner = self.owner(app, agent).await?;
+        access::note_agent(&owner.agent);
+        Ok(owner)
+    }
+
+    async fn owner(&self, app: &App, agent: &str) -> Result<Owner, ErrorInfo> {
         let now_ms = app.clock.now_ms();
         match self {
             Self::Token(hash) => {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use axum::body::Bytes;
 use axum::http::header::{AUTHORIZATION, CONTENT_TYPE};
 use axum::http::{HeaderValue, Method, Request};
+use tokio::sync::watch;
 use tokio::task::{Id, JoinSet};
 use tokio::time::Instant;
 
@@ -38,21 +39,20 @@ const DRAIN: Duration = Duration::from_secs(5);
 
 type Flights = HashMap<Id, Notification>;
 
-/// Delivers until the process ends; then finishes what is under way, or gives it back.
-pub async fn run(app: Arc<App>) {
-    let mut draining = app.draining.subscribe();
+/// Delivers until the process closes, also while it drains; then finishes what is under way, or gives it back.
+pub async fn run(app: Arc<App>, mut closing: watch::Receiver<bool>) {
     let written = app.store.outbox_written();
     let mut tasks: JoinSet<()> = JoinSet::new();
     let mut flights = Flights::new();
     loop {
-        if *draining.borrow() {
+        if *closing.borrow() {
             break;
         }
         let began = Instant::now();
         start(&app, &mut tasks, &mut flights).await;
         let rested = Instant::now() + (began.elapsed() * REST).min(LONGEST_REST);
         tokio::select! {
-            _ = draining.wait_for(|draining| *draining) => break,
+            _ = closing.wait_for(|closing| *closing) => break,
             Some(ended) = tasks.join_next_with_id() => land(&mut flights, ended),
             () = written.notified() => (),
             () = tokio::time::sleep(POLL) => (),

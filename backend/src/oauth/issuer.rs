@@ -1,9 +1,9 @@
 //! The embedded issuer: signs tokens with the keys of the store.
 
-use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{PoisonError, RwLock};
 
 use serde_json::{Value, json};
+use tokio::sync::Mutex;
 
 use super::jwk::PublicKey;
 use super::key_ring::KeyRing;
@@ -11,7 +11,7 @@ use super::rotation::{self, DAY_MS};
 use super::signing_key::{Key, KeyError};
 use crate::clock::Clock;
 use crate::secret;
-use crate::store::{SigningKey, Store, StoreError};
+use crate::store::{KeyChange, SigningKey, Store, StoreError};
 
 /// How long a token is valid, in seconds.
 pub(super) const LIFETIME_SECONDS: i64 = 3_600;
@@ -41,9 +41,11 @@ pub struct Issuer {
     period_ms: i64,
     clock: Clock,
     store: Store,
-    keys: RwLock<Vec<(SigningKey, Arc<Key>)>>,
+    /// With the times at which they were made, the newest first.
+    keys: RwLock<Vec<(i64, Key)>>,
     pub(super) public: KeyRing,
-    loaded_ms: AtomicI64,
+    /// When the keys were last read, or were to be. Who reads them holds it.
+    loaded_ms: Mutex<i64>,
 }
 
 impl Issuer {
@@ -66,9 +68,9 @@ impl Issuer {
             store,
             keys: RwLock::default(),
             public: KeyRing::default(),
-            loaded_ms: AtomicI64::new(0),
+            loaded_ms: Mutex::new(i64::MIN / 2),
         };
-        issuer.load().await?;
+        issuer.refresh().await?;
         Ok(issuer)
     }
 
@@ -84,10 +86,8 @@ impl Issuer {
             "exp": now + LIFETIME_SECONDS, "iat": now, "jti": secret::uuid().map_err(|_| KeyError::Generate)?,
         });
         let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
-        let stored: Vec<SigningKey> = keys.iter().map(|(stored, _)| stored.clone()).collect();
-        rotation::signing(&stored, now_ms)
-            .and_then(|signing| keys.iter().find(|(_, key)| key.kid() == signing.kid))
-            .and_then(|(_, key)| key.sign(&claims))
+        rotation::signing(&keys, now_ms)
+            .and_then(|key| key.sign(&claims))
             .ok_or(IssuerError::NoKey)
     }
 
@@ -104,10 +104,10 @@ impl Issuer {
         find: impl Fn(&[PublicKey]) -> Option<PublicKey>,
     ) -> Result<Option<PublicKey>, IssuerError> {
         let found = find(&self.public.keys());
-        if found.is_some() || !self.is_older(RELOAD_MS) {
+        if found.is_some() {
             return Ok(found);
         }
-        self.load().await?;
+        self.load_if_older(RELOAD_MS).await?;
         Ok(find(&self.public.keys()))
     }
 
@@ -116,32 +116,27 @@ impl Issuer {
     /// # Errors
     /// As [`Issuer::open`].
     pub(super) async fn refresh(&self) -> Result<(), IssuerError> {
-        if self.is_older(REFRESH_MS) {
-            self.load().await?;
-        }
-        Ok(())
+        self.load_if_older(REFRESH_MS).await
     }
 
-    fn is_older(&self, ms: i64) -> bool {
-        let age = self.clock.now_ms() - self.loaded_ms.load(Ordering::Relaxed);
-        // A clock that went back tells nothing.
-        age >= ms || age < 0
-    }
-
-    async fn load(&self) -> Result<(), IssuerError> {
+    async fn load_if_older(&self, ms: i64) -> Result<(), IssuerError> {
+        let mut loaded_ms = self.loaded_ms.lock().await;
         let now = self.clock.now_ms();
-        self.loaded_ms.store(now, Ordering::Relaxed);
+        // A clock that went back tells nothing.
+        if (0..ms).contains(&(now - *loaded_ms)) {
+            return Ok(());
+        }
+        *loaded_ms = now;
         let mut stored = self.store.signing_keys().await?;
         let decide = |keys: &[SigningKey]| rotation::change(keys, now, self.period_ms);
-        if decide(&stored) != Default::default() {
+        if decide(&stored) != KeyChange::default() {
             let new = Key::generate(now)?;
             stored = self.store.change_signing_keys(&new, decide).await?;
             tracing::info!(keys = stored.len(), "the signing keys changed");
         }
         let mut keys = Vec::with_capacity(stored.len());
         for stored in stored {
-            let key = Arc::new(Key::read(&stored)?);
-            keys.push((stored, key));
+            keys.push((stored.created_ms, Key::read(&stored)?));
         }
         let public = keys.iter().map(|(_, key)| key.public()).collect();
         *self.keys.write().unwrap_or_else(PoisonError::into_inner) = keys;

@@ -170,10 +170,6 @@ fn optional_time(claims: &Value, name: &str) -> Option<Option<i64>> {
 /// A `NumericDate` (RFC 7519 §2), which may have a fraction, from 1970 to the year 9999.
 fn time(value: &Value) -> Option<i64> {
     const LAST: i64 = 253_402_300_799;
-    #[allow(
-        clippy::cast_possible_truncation,
-        reason = "the range is checked before"
-    )]
     let seconds = value.as_i64().or_else(|| {
         value
             .as_f64()
@@ -185,8 +181,10 @@ fn time(value: &Value) -> Option<i64> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
     use serde_json::json;
 
+    use super::super::jwk::read_set;
     use super::*;
 
     fn token(header: &Value) -> String {
@@ -293,5 +291,20 @@ mod tests {
         assert!(holds(json!({"aud": ["b", "a"]}), 0));
         assert!(!holds(json!({"aud": ["b"]}), 0));
         assert!(!holds(json!({"iss": "i/"}), 0));
+    }
+    proptest! {
+        #[test]
+        fn nothing_panics(text in ".{0,200}", kty in "(EC|RSA|OKP)", member in "[A-Za-z0-9_-]{0,90}") {
+            let encoded = URL_SAFE_NO_PAD.encode(&text);
+            let _ = Unverified::read(&text);
+            let _ = Unverified::read(&format!("{encoded}.{encoded}.{encoded}"));
+            let _ = Claims::read(text.as_bytes());
+            let _ = read_set(text.as_bytes());
+            let key = json!({"kty": kty, "crv": "P-256", "x": member, "y": member, "n": member, "e": member});
+            let signed = token(&json!({"alg": "RS256"}));
+            for key in read_set(json!({"keys": [key]}).to_string().as_bytes()).unwrap() {
+                let _ = Unverified::read(&signed).unwrap().verify(&key);
+            }
+        }
     }
 }

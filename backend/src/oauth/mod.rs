@@ -35,6 +35,7 @@ pub use issuer::{Issuer, IssuerError};
 pub use token::{MOST_GUESSED, issue};
 pub use verify::{Authority, AuthorityError, VerifyError};
 
+use crate::access;
 use crate::error_info::ErrorInfo;
 use crate::server::App;
 use crate::store::Caps;
@@ -73,6 +74,7 @@ impl Caller {
                 .as_ref()
                 .is_none_or(|consumer| consumer.scopes.contains(scope))
         };
+        access::note_consumer(&claims.client_id);
         Ok(Self {
             // RFC 9068 §2.2: of a token without a user the subject is the client.
             sub: claims

@@ -14,12 +14,13 @@ const LINGERS_MS: i64 = LIFETIME_SECONDS * 1_000 + 300_000;
 /// A day, in milliseconds.
 pub(super) const DAY_MS: i64 = 86_400_000;
 
-/// The key that signs, of `keys` with the newest first: the newest that was announced long enough. While there is
-/// none, the oldest does.
-pub(super) fn signing(keys: &[SigningKey], now_ms: i64) -> Option<&SigningKey> {
+/// The key that signs, of keys with the times at which they were made, the newest first: the newest that was
+/// announced long enough. While there is none, the oldest does.
+pub(super) fn signing<K>(keys: &[(i64, K)], now_ms: i64) -> Option<&K> {
     keys.iter()
-        .find(|key| signs_from(key) <= now_ms)
+        .find(|(created_ms, _)| signs_from(*created_ms) <= now_ms)
         .or(keys.last())
+        .map(|(_, key)| key)
 }
 
 /// What is to change where a key signs for `period_ms`.
@@ -32,7 +33,7 @@ pub(super) fn change(keys: &[SigningKey], now_ms: i64, period_ms: i64) -> KeyCha
     };
     let remove = keys
         .iter()
-        .skip_while(|key| signs_from(key) + LINGERS_MS > now_ms)
+        .skip_while(|key| signs_from(key.created_ms) + LINGERS_MS > now_ms)
         .skip(1)
         .map(|key| key.kid.clone())
         .collect();
@@ -43,8 +44,8 @@ pub(super) fn change(keys: &[SigningKey], now_ms: i64, period_ms: i64) -> KeyCha
     }
 }
 
-fn signs_from(key: &SigningKey) -> i64 {
-    key.created_ms.saturating_add(ANNOUNCED_MS)
+fn signs_from(created_ms: i64) -> i64 {
+    created_ms.saturating_add(ANNOUNCED_MS)
 }
 
 #[cfg(test)]
@@ -59,17 +60,18 @@ mod tests {
         }
     }
 
-    fn signer(keys: &[SigningKey], now_ms: i64) -> String {
-        signing(keys, now_ms).unwrap().kid.clone()
+    fn signer(keys: &[SigningKey], now_ms: i64) -> SigningKey {
+        let keys: Vec<_> = keys.iter().map(|key| (key.created_ms, key)).collect();
+        (*signing(&keys, now_ms).unwrap()).clone()
     }
 
     #[test]
     fn the_first_key_signs_at_once_and_others_are_announced() {
         assert!(change(&[], 0, DAY_MS).add);
-        assert_eq!(signer(&[key(5)], 5), "5");
+        assert_eq!(signer(&[key(5)], 5).kid, "5");
         let two = [key(DAY_MS), key(5)];
-        assert_eq!(signer(&two, DAY_MS + ANNOUNCED_MS - 1), "5");
-        assert_eq!(signer(&two, DAY_MS + ANNOUNCED_MS), DAY_MS.to_string());
+        assert_eq!(signer(&two, DAY_MS + ANNOUNCED_MS - 1).kid, "5");
+        assert_eq!(signer(&two, DAY_MS + ANNOUNCED_MS).created_ms, DAY_MS);
     }
 
     /// A process that looks every minute, for a hundred days.
@@ -86,9 +88,9 @@ mod tests {
                 made += 1;
             }
             assert!((1..=2).contains(&keys.len()), "{now}");
-            let signer = signing(&keys, now).unwrap();
+            let signer = signer(&keys, now);
             assert!(made == 1 || signer.created_ms + ANNOUNCED_MS <= now);
-            signed.push((signer.kid.clone(), now));
+            signed.push((signer.kid, now));
             signed.retain(|(kid, at)| {
                 let lives = at + LIFETIME_SECONDS * 1_000 > now;
                 assert!(!lives || keys.iter().any(|key| key.kid == *kid), "{now}");

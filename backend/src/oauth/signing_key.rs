@@ -70,11 +70,6 @@ impl Key {
         })
     }
 
-    /// The key's name.
-    pub(super) fn kid(&self) -> &str {
-        &self.kid
-    }
-
     /// The public half.
     pub(super) fn public(&self) -> PublicKey {
         PublicKey::es256(self.kid.clone(), self.pair.public_key().as_ref().to_vec())
@@ -133,7 +128,7 @@ mod tests {
             verify(&format!("{header}.{forged}.{signature}"), &key),
             None
         );
-        let header = json!({"alg": "ES384", "kid": key.kid()}).to_string();
+        let header = json!({"alg": "ES384", "kid": key.kid}).to_string();
         let header = URL_SAFE_NO_PAD.encode(header);
         assert_eq!(verify(&format!("{header}.{body}.{signature}"), &key), None);
     }

@@ -1,5 +1,6 @@
 //! `/qod/v0`: Quality on Demand 0.9.0.
 
+pub mod description;
 pub mod device;
 mod identify;
 pub mod notification;
@@ -8,6 +9,7 @@ pub mod profile;
 pub mod profiles;
 pub mod request;
 pub mod response;
+pub mod routes;
 pub mod status;
 
 use std::sync::Arc;
@@ -20,12 +22,13 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use qod_wire::{Direction, Session};
 use serde_json::Value;
+use tracing::Instrument as _;
 
 use self::notification::Wanted;
 use self::port_lists::ranges_not_allowed;
 use self::profile::Profile;
 use self::request::CreateSession;
-use self::status::QosStatus;
+pub use self::status::QosStatus;
 use crate::error_info::ErrorInfo;
 use crate::oauth::Caller;
 use crate::secret::NoRandomness;
@@ -127,13 +130,14 @@ async fn try_create(app: Arc<App>, headers: HeaderMap, body: Body) -> Result<Res
     // A task of its own: a consumer that hangs up must not part the commit from the wake-up.
     let task = {
         let app = app.clone();
-        tokio::spawn(async move {
+        let create = async move {
             let created = app.store.create_session(new, now).await?;
             if let Created::New(session) = &created {
                 app.wake.raise(&session.home, session.added_revision);
             }
             Ok::<_, StoreError>(created)
-        })
+        };
+        tokio::spawn(create.in_current_span())
     };
     let info = match task.await.map_err(|_| not_created())?? {
         Created::New(session) => {
@@ -217,7 +221,7 @@ pub async fn end_session(
     ending: Ending,
 ) -> Result<(), ErrorInfo> {
     let app = app.clone();
-    let task = tokio::spawn(async move {
+    let end = async move {
         let revision = app
             .store
             .end_session(&id, &home, ending, app.clock.now_ms())
@@ -227,8 +231,9 @@ pub async fn end_session(
             tracing::info!(session = id, home, ?ending, "session ended");
         }
         Ok::<_, StoreError>(revision)
-    });
-    task.await
+    };
+    tokio::spawn(end.in_current_span())
+        .await
         .map_err(|_| ErrorInfo::internal("Internal server error"))??
         .map(|_| ())
         .ok_or_else(no_session)

@@ -23,9 +23,26 @@ pub async fn state(
 
 /// What is known of a session whose home has these agents.
 fn shown(app: &App, session: &StoredSession, agents: &[Agent]) -> (QosStatus, Vec<Message>) {
-    let waited_long = app.is_long_ago(session.created_ms);
-    view(app, session, agents, waited_long, |agent| {
-        app.is_silent(&agent.id, agent.last_poll_ms, session.created_ms)
+    judge(
+        app,
+        &session.id,
+        session.added_revision,
+        session.created_ms,
+        agents,
+    )
+}
+
+/// The same of a session of which no more is known.
+pub fn judge(
+    app: &App,
+    id: &str,
+    added_revision: i64,
+    created_ms: i64,
+    agents: &[Agent],
+) -> (QosStatus, Vec<Message>) {
+    let waited_long = app.is_long_ago(created_ms);
+    view(app, id, added_revision, agents, waited_long, |agent| {
+        app.is_silent(&agent.id, agent.last_poll_ms, created_ms)
     })
 }
 
@@ -35,23 +52,31 @@ fn shown(app: &App, session: &StoredSession, agents: &[Agent]) -> (QosStatus, Ve
 pub fn settled(app: &App, session: &StoredSession, agents: &[Agent]) -> Option<QosStatus> {
     let now = app.clock.now_ms();
     let waited_long = now - session.created_ms >= app.silent_ms;
-    let (strict, _) = view(app, session, agents, waited_long, |agent| {
-        let stored = agent.last_poll_ms;
-        let own = app.presence.last_poll_ms(&agent.id, 0);
-        let patience = if own >= stored {
-            app.silent_ms
-        } else {
-            app.silent_ms.max(CONNECTED_MS)
-        };
-        now - own.max(stored).max(session.created_ms) >= patience
-    });
+    let (strict, _) = view(
+        app,
+        &session.id,
+        session.added_revision,
+        agents,
+        waited_long,
+        |agent| {
+            let stored = agent.last_poll_ms;
+            let own = app.presence.last_poll_ms(&agent.id, 0);
+            let patience = if own >= stored {
+                app.silent_ms
+            } else {
+                app.silent_ms.max(CONNECTED_MS)
+            };
+            now - own.max(stored).max(session.created_ms) >= patience
+        },
+    );
     let (shown, _) = shown(app, session, agents);
     (strict == shown).then_some(shown)
 }
 
 fn view(
     app: &App,
-    session: &StoredSession,
+    id: &str,
+    added_revision: i64,
     agents: &[Agent],
     waited_long: bool,
     is_silent: impl Fn(&Agent) -> bool,
@@ -59,12 +84,12 @@ fn view(
     let views: Vec<AgentView<'_>> = agents
         .iter()
         .map(|agent| AgentView {
-            report: agent.sessions.get(&session.id),
+            report: agent.sessions.get(id),
             silent: is_silent(agent),
             connected: app.is_connected(&agent.id, agent.last_poll_ms),
         })
         .collect();
-    derive(session.added_revision, &views, waited_long)
+    derive(added_revision, &views, waited_long)
 }
 
 /// The session as its consumer sees it.

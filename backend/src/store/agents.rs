@@ -77,7 +77,7 @@ pub struct AgentReport<'a> {
 
 /// Agents with their home's revision; `status` is the column of the whole report, or NULL where that is not needed,
 /// since it may be large.
-fn select(status: &str, condition: &str) -> AssertSqlSafe<String> {
+pub(super) fn select(status: &str, condition: &str) -> AssertSqlSafe<String> {
     // Both come from this file.
     AssertSqlSafe(format!(
         "SELECT agents.id, home_id, last_poll_ms, last_status_ms, source, version, applied_revision, sessions, \
@@ -277,7 +277,7 @@ pub(super) async fn agents_in(
         .collect()
 }
 
-fn read_agent(row: &AnyRow, doing: &'static str) -> Result<Agent, StoreError> {
+pub(super) fn read_agent(row: &AnyRow, doing: &'static str) -> Result<Agent, StoreError> {
     let sessions: String = row.try_get("sessions").or_doing(doing)?;
     Ok(Agent {
         id: row.try_get("id").or_doing(doing)?,

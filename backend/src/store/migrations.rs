@@ -66,7 +66,7 @@ const CONSUMER_LIMITS: &[&str] = &[
     "CREATE TABLE locks (name TEXT PRIMARY KEY)",
 ];
 
-/// Where a session's notifications go, and those that are to be delivered.
+/// Where the notifications of a session go, and those that are on their way.
 const NOTIFICATIONS: &[&str] = &[
     // sink_form: top or webhook; NULL: nobody is notified. sink_token: encrypted. told: what a webhook was told last.
     "ALTER TABLE sessions ADD COLUMN sink_form TEXT",

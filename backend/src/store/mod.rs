@@ -11,10 +11,12 @@
 //! without the sleeping retries of SQLite's busy handler, and readers never wait for them (WAL).
 
 mod agents;
+mod census;
 mod consumers;
 mod creation;
 mod credentials;
 mod ending;
+pub mod failures;
 mod homes;
 mod keys;
 mod migrations;
@@ -34,6 +36,7 @@ use sqlx::{Any, AnyPool, Executor, Row, Transaction};
 use tokio::sync::Notify;
 
 pub use agents::{Agent, AgentReport, SessionReport};
+pub use census::{CensusPage, CensusSession};
 pub use consumers::{Consumer, ConsumerLimits};
 pub use creation::{Cap, Caps, Created, NewSession};
 pub use credentials::{MOST_TOKENS, OVERLAP_MS, Owner, REPEAT_MS};
@@ -321,7 +324,11 @@ trait OrDoing<T> {
 
 impl<T> OrDoing<T> for Result<T, sqlx::Error> {
     fn or_doing(self, doing: &'static str) -> Result<T, StoreError> {
-        self.map_err(|source| StoreError::Sql { doing, source })
+        self.map_err(|source| {
+            let error = StoreError::Sql { doing, source };
+            failures::count(&error);
+            error
+        })
     }
 }
 

@@ -29,6 +29,7 @@ pub(crate) struct Answer {
     pub(crate) etag: Option<String>,
     pub(crate) headers: ureq::http::HeaderMap,
     pub(crate) body: Value,
+    pub(crate) text: String,
 }
 
 impl Answer {
@@ -93,6 +94,7 @@ impl Client {
                 .map(|etag| etag.to_str().unwrap().to_owned()),
             headers: response.headers().clone(),
             body: serde_json::from_str(&text).unwrap_or(Value::Null),
+            text,
         }
     }
 
@@ -275,6 +277,12 @@ impl Running {
     /// A home `h` with agent `a`, subject `user-h`, a prefix and numbers, that admits everybody.
     pub(crate) fn home(&self) {
         self.client.admin("PUT", "/homes/h", &home_h());
+    }
+
+    /// Where metrics are shown to everybody.
+    pub(crate) fn metrics_client(&self) -> Client {
+        let backend = self.backend.as_ref().unwrap();
+        Client::new(format!("http://{}", backend.metrics_address.unwrap()))
     }
 
     /// Waits until an agent holds a poll.
