@@ -151,12 +151,12 @@ impl Backend {
         tokio::spawn(follow(app.clone()));
         tokio::spawn(fold(app.clone()));
         tokio::spawn(oauth::follow(app.clone()));
-        tokio::spawn(expiry::run(app.clone()));
-        tokio::spawn(notifications::watch::run(app.clone()));
-        tokio::spawn(census::follow(app.clone()));
-        let delivering = tokio::spawn(deliver::run(app.clone()));
-        let polling = tokio::spawn(polling::run(app.clone(), polling));
         let closing = watch::Sender::new(false);
+        tokio::spawn(expiry::run(app.clone(), closing.subscribe()));
+        tokio::spawn(notifications::watch::run(app.clone(), closing.subscribe()));
+        tokio::spawn(census::follow(app.clone()));
+        let delivering = tokio::spawn(deliver::run(app.clone(), closing.subscribe()));
+        let polling = tokio::spawn(polling::run(app.clone(), polling));
         let mut serving = vec![tokio::spawn(listener::serve(
             app.clone(),
             listener,

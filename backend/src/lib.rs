@@ -4,7 +4,8 @@
 //! ```text
 //! qod ──┐                       ┌── store (SQLite, PostgreSQL)
 //! admin ┼── server::App ────────┼── wake      polls that wait for a home
-//! agent ┘                       └── presence  agents that poll
+//! agent ┘        │              └── presence  agents that poll
+//!                └── notifications ── client ── consumers' receivers
 //! ```
 //!
 //! A request reads the world (`json`, `prefix`, `ports`), decides in pure code (`flow`, `qod::request`,

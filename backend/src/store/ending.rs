@@ -53,11 +53,14 @@ impl Store {
             .fetch_all(&mut *transaction)
             .await
             .or_doing(doing)?;
-        if settle(&mut transaction, &rows, ending, now_ms).await? == 0 {
+        if rows.is_empty() {
             return Ok(None);
         }
+        let told = settle(&mut transaction, &rows, ending, now_ms).await?;
         transaction.commit().await.or_doing(doing)?;
-        self.outbox.notify_one();
+        if told {
+            self.outbox.notify_one();
+        }
         Ok(Some(revision))
     }
 
@@ -79,10 +82,12 @@ impl Store {
             .fetch_all(&mut *transaction)
             .await
             .or_doing(doing)?;
-        let ended = settle(&mut transaction, &rows, Ending::Expired, now_ms).await?;
+        let told = settle(&mut transaction, &rows, Ending::Expired, now_ms).await?;
         transaction.commit().await.or_doing(doing)?;
-        self.outbox.notify_one();
-        Ok(ended)
+        if told {
+            self.outbox.notify_one();
+        }
+        Ok(rows.len())
     }
 
     /// When the next session ends by its time, which may be over already.
@@ -148,16 +153,18 @@ pub(super) async fn terminate(
         .fetch_all(&mut **transaction)
         .await
         .or_doing("end sessions of a home")?;
-    settle(transaction, &rows, Ending::Terminated, now_ms).await
+    settle(transaction, &rows, Ending::Terminated, now_ms).await?;
+    Ok(rows.len())
 }
 
-/// Writes what the end of these sessions leaves behind, and says how many there are.
+/// Writes what the end of these sessions leaves behind, and says whether a notification is part of it.
 async fn settle(
     transaction: &mut Transaction<'_, Any>,
     rows: &[AnyRow],
     ending: Ending,
     now_ms: i64,
-) -> Result<usize, StoreError> {
+) -> Result<bool, StoreError> {
+    let mut told = false;
     for row in rows {
         let session = read_session(row, "read a session that ended")?;
         tracing::debug!(
@@ -166,24 +173,25 @@ async fn settle(
             ?ending,
             "session ended"
         );
-        notify(transaction, &session, ending, now_ms).await?;
+        told |= notify(transaction, &session, ending, now_ms).await?;
     }
-    Ok(rows.len())
+    Ok(told)
 }
 
-/// Writes the notification of a session's end. Its consumer knows of an end that it asked for.
+/// Writes the notification of a session's end, if there is one to write: a consumer knows of an end that it asked
+/// for. Says whether there was.
 async fn notify(
     transaction: &mut Transaction<'_, Any>,
     session: &StoredSession,
     ending: Ending,
     now_ms: i64,
-) -> Result<(), StoreError> {
+) -> Result<bool, StoreError> {
     let Some(sink) = &session.sink else {
-        return Ok(());
+        return Ok(false);
     };
     // A session ends when its time is over, however much later that is seen.
     let (info, ended_ms) = match ending {
-        Ending::Deleted => return Ok(()),
+        Ending::Deleted => return Ok(false),
         Ending::Terminated => (StatusInfo::NetworkTerminated, now_ms),
         Ending::Expired => (StatusInfo::DurationExpired, session.expires_ms),
     };
@@ -198,5 +206,6 @@ async fn notify(
             ended_ms,
         ),
     };
-    add(transaction, &id, session, sink, &body.to_string(), now_ms).await
+    add(transaction, &id, session, sink, &body.to_string(), now_ms).await?;
+    Ok(true)
 }
