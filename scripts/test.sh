@@ -32,6 +32,8 @@ step 'cargo clippy' cargo clippy --locked --workspace --all-targets -- -D warnin
 step 'shellcheck' shellcheck --external-sources scripts/*.sh scripts/lib/*.sh scripts/lib/vm-init .ci/run
 step 'build' build_programs
 
+step 'the API against its descriptions' scripts/api-test.sh
+
 NOT_RUN=()
 if reason=$(can_make_namespaces 2>&1); then
     if [ "$(id -u)" != 0 ]; then

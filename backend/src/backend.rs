@@ -18,9 +18,11 @@ use crate::notifications::counters::Counters;
 use crate::notifications::key_file::{self, KeyFileError};
 use crate::notifications::{self, Notifications, deliver};
 use crate::oauth::{self, Authority, AuthorityError, ChosenSecrets, Consumers};
+use crate::polling::{self, Polling};
 use crate::presence::{FLUSH_MS, Presence};
 use crate::qod::profiles::{Profiles, ProfilesError};
 use crate::rate::Buckets;
+use crate::removal;
 use crate::server::{App, router, watchers_router};
 use crate::store::{Store, StoreError};
 use crate::tls::{self, TlsError};
@@ -29,6 +31,8 @@ use crate::{expiry, listener};
 
 /// How often other processes' changes are looked for.
 const TICK: Duration = Duration::from_secs(1);
+/// Pause between two times that the store's log is brought into its file.
+const FOLD: Duration = Duration::from_millis(500);
 /// How far the clocks of two processes over one database may differ before one's changes reach the other's polls
 /// only when those end, in milliseconds.
 const CLOCK_SKEW_MS: i64 = 10_000;
@@ -95,6 +99,7 @@ pub struct Backend {
     closing: watch::Sender<bool>,
     drain: Duration,
     delivering: JoinHandle<()>,
+    polling: JoinHandle<()>,
 }
 
 impl Backend {
@@ -111,6 +116,10 @@ impl Backend {
             client: Client::new(config.notifications.ca_file.as_deref())?,
             allow_private: config.notifications.allow_private,
             counters: Counters::default(),
+        };
+        let polling = Polling {
+            client: Client::new(config.operation.status_poll_ca_file.as_deref())?,
+            interval_ms: config.operation.status_poll_seconds * 1_000,
         };
         let store = Store::open(&config.database).await?;
         let authority = Authority::open(&config.issuer, clock.clone(), store.clone()).await?;
@@ -143,12 +152,14 @@ impl Backend {
         });
         metrics::read_app(&app);
         tokio::spawn(follow(app.clone()));
+        tokio::spawn(fold(app.clone()));
         tokio::spawn(oauth::follow(app.clone()));
-        tokio::spawn(expiry::run(app.clone()));
-        tokio::spawn(notifications::watch::run(app.clone()));
-        tokio::spawn(census::follow(app.clone()));
-        let delivering = tokio::spawn(deliver::run(app.clone()));
         let closing = watch::Sender::new(false);
+        tokio::spawn(expiry::run(app.clone(), closing.subscribe()));
+        tokio::spawn(notifications::watch::run(app.clone(), closing.subscribe()));
+        tokio::spawn(census::follow(app.clone()));
+        let delivering = tokio::spawn(deliver::run(app.clone(), closing.subscribe()));
+        let polling = tokio::spawn(polling::run(app.clone(), polling));
         let mut serving = vec![tokio::spawn(listener::serve(
             app.clone(),
             listener,
@@ -174,6 +185,7 @@ impl Backend {
             closing,
             drain: Duration::from_secs(config.operation.drain_seconds),
             delivering,
+            polling,
         })
     }
 
@@ -196,6 +208,9 @@ impl Backend {
         let leave = async {
             if let Err(error) = self.delivering.await {
                 tracing::error!(%error, "the delivery of notifications failed");
+            }
+            if let Err(error) = self.polling.await {
+                tracing::error!(%error, "asking agents for their status failed");
             }
             write_presence(&self.app).await;
             self.app.store.close().await;
@@ -226,6 +241,9 @@ async fn follow(app: Arc<App>) {
             _ = tick.tick() => (),
         }
         let now = app.clock.now_ms();
+        if let Err(error) = removal::carry_on(&app).await {
+            tracing::warn!(%error, "sessions of removed consumers were not ended");
+        }
         if let Err(error) = hear_others(&app, now).await {
             tracing::warn!(%error, "other processes' changes were not looked for");
         }
@@ -240,6 +258,20 @@ async fn follow(app: Arc<App>) {
         if now - written_ms >= FLUSH_MS {
             written_ms = now;
             write_presence(&app).await;
+        }
+    }
+}
+
+/// Keeps the store's log short, apart from all else: it waits for the disk.
+async fn fold(app: Arc<App>) {
+    let mut draining = app.draining.subscribe();
+    loop {
+        tokio::select! {
+            _ = draining.wait_for(|draining| *draining) => return,
+            () = tokio::time::sleep(FOLD) => (),
+        }
+        if let Err(error) = app.store.fold_log().await {
+            tracing::warn!(%error, "the store's log was not folded");
         }
     }
 }

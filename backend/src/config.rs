@@ -144,10 +144,10 @@ impl Config {
             "metrics",
             "logFormat",
             "usage",
-            "statusPollSeconds",
             "statusPollCaFile",
             "drainSeconds",
             "notifications",
+            "statusPollSeconds",
         ])?;
         let mut config = Self::default();
         if let Some(node) = object.get("listen") {
@@ -346,6 +346,10 @@ mod tests {
             (
                 r#"{"notifications":{"allowPrivate":1}}"#,
                 "notifications.allowPrivate: must be true or false",
+            ),
+            (
+                r#"{"statusPollSeconds":4}"#,
+                "statusPollSeconds: must be from 5 to 86400",
             ),
             (
                 r#"{"notifications":{"retry":1}}"#,

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::watch;
+
 use crate::server::App;
 use crate::store::{Store, StoreError};
 
@@ -11,9 +13,8 @@ const LONGEST: Duration = Duration::from_secs(1);
 /// Shortest wait: a clock that stands must not keep a processor busy.
 const SHORTEST: Duration = Duration::from_millis(5);
 
-/// Ends sessions until the process ends.
-pub async fn run(app: Arc<App>) {
-    let mut draining = app.draining.subscribe();
+/// Ends sessions until the process closes: while it drains it goes on.
+pub async fn run(app: Arc<App>, mut closing: watch::Receiver<bool>) {
     loop {
         let wait = match sweep(&app).await {
             Ok(wait) => wait,
@@ -23,7 +24,7 @@ pub async fn run(app: Arc<App>) {
             }
         };
         tokio::select! {
-            _ = draining.wait_for(|draining| *draining) => return,
+            _ = closing.wait_for(|closing| *closing) => return,
             () = tokio::time::sleep(wait) => (),
         }
     }

@@ -4,7 +4,8 @@
 //! ```text
 //! qod ──┐                       ┌── store (SQLite, PostgreSQL)
 //! admin ┼── server::App ────────┼── wake      polls that wait for a home
-//! agent ┘                       └── presence  agents that poll
+//! agent ┘        │              └── presence  agents that poll
+//!                └── notifications ── client ── consumers' receivers
 //! ```
 //!
 //! A request reads the world (`json`, `prefix`, `ports`), decides in pure code (`flow`, `qod::request`,
@@ -21,6 +22,7 @@ pub mod client;
 pub mod clock;
 pub mod command;
 pub mod config;
+pub mod entity_tag;
 pub mod error_info;
 pub mod expiry;
 pub mod flow;
@@ -31,12 +33,14 @@ pub mod listener;
 pub mod metrics;
 pub mod notifications;
 pub mod oauth;
+pub mod polling;
 pub mod ports;
 pub mod prefix;
 pub mod presence;
 pub mod proxy;
 pub mod qod;
 pub mod rate;
+pub mod removal;
 pub mod secret;
 pub mod server;
 pub mod store;

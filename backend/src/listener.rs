@@ -53,12 +53,14 @@ pub async fn serve(
         tokio::spawn(async move {
             let _place = (place, open);
             match tls {
-                None => speak(stream, peer, None, router, watcher).await,
+                // Boxed, so that a connection without TLS takes no room for one with it.
+                None => Box::pin(speak(stream, peer, None, router, watcher)).await,
                 Some(tls) => {
-                    match tokio::time::timeout(HANDSHAKE_TIMEOUT, tls.accept(stream)).await {
+                    let handshake = tokio::time::timeout(HANDSHAKE_TIMEOUT, tls.accept(stream));
+                    match Box::pin(handshake).await {
                         Ok(Ok(stream)) => {
                             let certificate = certificate(&stream, peer);
-                            speak(stream, peer, certificate, router, watcher).await;
+                            Box::pin(speak(stream, peer, certificate, router, watcher)).await;
                         }
                         Ok(Err(error)) => {
                             tracing::debug!(peer = %peer.0, %error, "TLS handshake failed");

@@ -96,13 +96,6 @@ pub struct Peer(pub SocketAddr);
 
 /// All paths.
 pub fn router(app: Arc<App>) -> Router {
-    let qod = Router::new()
-        .route("/sessions", post(qod::create))
-        .route("/sessions/{id}", get(qod::get).delete(qod::delete))
-        .route("/qos-profiles", get(qod::list_profiles))
-        .route("/qos-profiles/{name}", get(qod::get_profile))
-        .route("/qosProfile", get(qod::list_profiles))
-        .route("/qosProfile/{name}", get(qod::get_profile));
     let agent = Router::new()
         .route(
             "/agents/{id}/instructions",
@@ -113,15 +106,27 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/enrol", post(agent_api::enrol::enrol));
     let admin = Router::new()
         .route("/homes", get(admin::homes::list))
-        .route("/homes/{id}", get(admin::homes::get).put(admin::homes::put))
+        .route(
+            "/homes/{id}",
+            get(admin::homes::get)
+                .put(admin::homes::put)
+                .delete(admin::homes::delete),
+        )
         .route("/homes/{id}/token", post(admin::homes::token))
         .route("/consumers", get(admin::consumers::list))
         .route(
             "/consumers/{id}",
-            get(admin::consumers::get).put(admin::consumers::put),
+            get(admin::consumers::get)
+                .put(admin::consumers::put)
+                .delete(admin::consumers::delete),
         )
         .route("/agents", get(admin::agents::list))
-        .route("/agents/{id}", get(admin::agents::get).put(not_served))
+        .route(
+            "/agents/{id}",
+            get(admin::agents::get)
+                .put(admin::agents::put)
+                .delete(admin::agents::delete),
+        )
         .route("/agents/{id}/token", post(admin::agents::token))
         .route("/agents/{id}/bootstrap", post(admin::agents::bootstrap))
         .route("/usage", get(admin::usage::list))
@@ -129,9 +134,10 @@ pub fn router(app: Arc<App>) -> Router {
         .route(
             "/sessions/{id}",
             get(admin::sessions::get).delete(admin::sessions::delete),
-        );
+        )
+        .layer(axum::middleware::from_fn(admin::log_changes));
     Router::new()
-        .nest("/qod/v0", qod)
+        .nest(qod::routes::BASE, qod::routes::router())
         .nest("/agent/v1", agent)
         .nest("/admin/v1", admin)
         .route("/oauth2/token", post(oauth::issue))
@@ -146,6 +152,10 @@ pub fn router(app: Arc<App>) -> Router {
             app.clone(),
             access::follow,
         ))
+        .layer(axum::middleware::map_request_with_state(
+            app.clone(),
+            name_peer,
+        ))
         .with_state(app)
 }
 
@@ -157,10 +167,6 @@ pub fn watchers_router(app: Arc<App>) -> Router {
         .route("/readyz", get(ready))
         .fallback(|| async { ErrorInfo::of_status(StatusCode::NOT_FOUND) })
         .layer(axum::middleware::map_response(speak_json))
-        .layer(axum::middleware::map_request_with_state(
-            app.clone(),
-            name_peer,
-        ))
         .with_state(app)
 }
 

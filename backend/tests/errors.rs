@@ -80,7 +80,7 @@ impl World {
         assert_eq!(self.sessions(), before, "{when}: {change}");
     }
 
-    /// A refusal with row 1 to 6: 400 `INVALID_INPUT`.
+    /// A refusal of rows 1 to 6: 400 `INVALID_INPUT`.
     fn invalid(&self, when: &str, token: &str, change: Value, message: &str) {
         self.refuses(when, token, change, (400, "INVALID_INPUT", message));
     }

@@ -298,6 +298,25 @@ fn a_webhook_is_told_every_change() {
 }
 
 #[test]
+fn an_agent_that_ends_a_session_a_moment_early_makes_no_second_event() {
+    let (running, client, token) = started();
+    let receiver = Receiver::start();
+    let mut minute = webhook(&receiver);
+    minute["duration"] = 60.into();
+    let id = create(&client, &token, 1, minute);
+    let mut agent = Agent::of(&client);
+    agent.report("ACTIVE", &[&id]);
+    receiver.wait(1);
+    running.clock.advance(59_500);
+    agent.report("EXPIRED", &[&id]);
+    wait_until_empty(&running);
+    running.clock.advance(500);
+    let last = &receiver.wait(2)[1];
+    assert_eq!(last.status(), ("UNAVAILABLE", Some("DURATION_EXPIRED")));
+    assert_eq!(receiver.received().len(), 2);
+}
+
+#[test]
 fn the_documents_form_is_told_the_end_alone() {
     let (running, client, token) = started();
     let receiver = Receiver::start();
@@ -504,7 +523,7 @@ fn a_receiver_that_comes_later_is_told() {
 #[test]
 fn one_that_does_not_answer_holds_nobody_up_and_is_asked_again() {
     let (running, client, token) = started();
-    let dead = Receiver::answering(|number| (number >= 20).then(|| NO_CONTENT.to_owned()));
+    let dead = Receiver::answering(|number| (number >= 30).then(|| NO_CONTENT.to_owned()));
     let receiver = Receiver::start();
     let end = |port: u16, receiver: &Receiver| {
         let id = create(&client, &token, port, top(receiver));
@@ -512,19 +531,19 @@ fn one_that_does_not_answer_holds_nobody_up_and_is_asked_again() {
         client.delete(&format!("/admin/v1/sessions/{id}"), ADMIN);
         began
     };
-    for port in 1..=15 {
+    for port in 1..=25 {
         end(port, &dead);
     }
-    dead.wait(8);
+    dead.wait(16);
     for number in 0..5 {
         let began = end(100 + u16::try_from(number).unwrap(), &receiver);
         let took = receiver.wait(number + 1)[number].at - began;
         assert!(took < Duration::from_secs(5), "{took:?}");
     }
-    assert_eq!(dead.received().len(), 8, "no more at once");
+    assert_eq!(dead.received().len(), 16, "no more at once");
     // Their time is over after ten seconds, and the others' turn comes.
-    dead.wait(15);
-    assert_eq!(count(&running, "SELECT COUNT(*) FROM outbox"), 15);
+    dead.wait(25);
+    assert_eq!(count(&running, "SELECT COUNT(*) FROM outbox"), 25);
     wait_for("everything", || {
         running.clock.advance(5_000);
         (waiting(&running) == 0).then_some(())

@@ -6,8 +6,6 @@
 )]
 
 mod common;
-#[path = "common/program.rs"]
-mod program;
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -15,8 +13,8 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use common::program::{PATIENCE, PROGRAM, Program};
 use common::{ADMIN, Running, SCOPES, home_h, session};
-use program::{PATIENCE, PROGRAM, Program};
 use serde_json::{Value, json};
 
 fn config() -> Value {

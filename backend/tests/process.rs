@@ -7,8 +7,6 @@
 )]
 
 mod common;
-#[path = "common/program.rs"]
-mod program;
 
 use std::fs;
 use std::io::{Read as _, Write as _};
@@ -22,8 +20,8 @@ use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use common::program::{PROGRAM, Program};
 use common::{ADMIN, Client, SCOPES, home_h, session};
-use program::{PROGRAM, Program};
 use serde_json::json;
 
 fn run(directory: &Path, arguments: &[&str]) -> Output {

@@ -11,24 +11,29 @@ mod common;
 mod credentials;
 #[path = "store/outbox.rs"]
 mod outbox;
+#[path = "store/removal.rs"]
+mod removal;
+#[path = "store/status_polls.rs"]
+mod status_polls;
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
+use common::postgresql::{postgresql, postgresql_directory};
 use common::{ADMIN, Running, SCOPES, session as request};
 use qod_backend::notifications::event::EventStatus;
 use qod_backend::store::{
     Admits, Agent, AgentReport, All, Cap, Caps, ConsumerLimits, Created, Ending, Home, HomePut,
-    IdentifierKind, Judge, KeyChange, Measured, Nai, NewSession, PhoneNumber, SessionReport,
-    SigningKey, Store, StoreError, StoredSession, UsagePlace,
+    IdentifierKind, Judge, KeyChange, Measured, Nai, NewSession, PhoneNumber, SessionFilter,
+    SessionReport, SigningKey, Store, StoreError, StoredSession, UsagePlace,
 };
 use qod_wire::{Session, SessionState};
 use serde_json::json;
 
 const NOW: i64 = 1_700_000_000_000;
 /// The homes that the conformance test leaves.
-const HOMES: [&str; 6] = ["capped-a", "capped-b", "capped-c", "capped-d", "h", "o"];
+const HOMES: [&str; 7] = [
+    "capped-a", "capped-b", "capped-c", "capped-d", "h", "n", "o",
+];
 
 fn home(name: &str) -> Home {
     Home {
@@ -91,6 +96,8 @@ async fn conforms(store: &Store) {
     agents(store).await;
     credentials::conform(store).await;
     outbox::conform(store).await;
+    status_polls::conform(store).await;
+    removal::conform(store).await;
 
     let none = ConsumerLimits::default();
     let limits = ConsumerLimits {
@@ -360,7 +367,11 @@ async fn sessions(store: &Store) {
     assert_eq!(order, ["s-1", "s-0"], "the oldest first");
     assert_eq!(store.session("s-1", NOW).await.unwrap(), Some(first));
     assert_eq!(
-        store.sessions("", "", "s-0", 9, NOW).await.unwrap().len(),
+        store
+            .sessions(SessionFilter::default(), "s-0", 9, NOW)
+            .await
+            .unwrap()
+            .len(),
         1
     );
     assert_eq!(
@@ -456,7 +467,7 @@ async fn agents(store: &Store) {
                 sequence,
                 version: "1",
                 revision: Some(7),
-                source: "192.0.2.1".to_owned(),
+                source: Some("192.0.2.1".to_owned()),
                 sessions: said,
                 counted: &BTreeMap::new(),
                 status: "{}",
@@ -564,94 +575,6 @@ fn a_store_that_cannot_be_reached_is_unavailability() {
         let refused = store.home("h").await.unwrap_err();
         assert!(refused.is_unavailability(), "{refused}");
     });
-}
-
-/// A PostgreSQL of its own in a directory of its own, which is stopped in the end.
-struct Cluster {
-    binaries: PathBuf,
-    directory: PathBuf,
-}
-
-impl Cluster {
-    fn start(binaries: &Path, directory: &Path) -> Self {
-        let cluster = Self {
-            binaries: binaries.to_owned(),
-            directory: directory.join("data"),
-        };
-        // PostgreSQL refuses to run as root.
-        if cluster.is_root() {
-            assert!(
-                Command::new("chown")
-                    .args(["-R", "postgres"])
-                    .arg(directory)
-                    .status()
-                    .unwrap()
-                    .success()
-            );
-        }
-        cluster.command(
-            "initdb",
-            &["-A", "trust", "-U", "postgres", "-E", "UTF8", "--no-sync"],
-        );
-        let socket = format!(
-            "-c listen_addresses= -c fsync=off -k {}",
-            directory.display()
-        );
-        cluster.command("pg_ctl", &["-w", "-o", &socket, "-l", "/dev/null", "start"]);
-        cluster
-    }
-
-    fn is_root(&self) -> bool {
-        let id = Command::new("id").arg("-u").output().unwrap();
-        id.stdout.trim_ascii() == b"0"
-    }
-
-    fn command(&self, program: &str, arguments: &[&str]) {
-        let program = self.binaries.join(program);
-        let mut command = if self.is_root() {
-            let mut command = Command::new("setpriv");
-            command
-                .args(["--reuid=postgres", "--regid=postgres", "--clear-groups"])
-                .arg(program);
-            command
-        } else {
-            Command::new(program)
-        };
-        let status = command
-            .arg("-D")
-            .arg(&self.directory)
-            .args(arguments)
-            .stdout(Stdio::null())
-            .current_dir("/")
-            .status()
-            .unwrap();
-        assert!(status.success());
-    }
-}
-
-impl Drop for Cluster {
-    fn drop(&mut self) {
-        self.command("pg_ctl", &["-m", "immediate", "stop"]);
-    }
-}
-
-/// A PostgreSQL to test against and its URL.
-fn postgresql(directory: &Path) -> (Cluster, String) {
-    let binaries = std::env::var("QOD_POSTGRES_BIN")
-        .unwrap_or_else(|_| "/usr/lib/postgresql/15/bin".to_owned());
-    let cluster = Cluster::start(Path::new(&binaries), directory);
-    let url = format!(
-        "postgres://postgres@localhost/postgres?host={}",
-        directory.display()
-    );
-    (cluster, url)
-}
-
-fn postgresql_directory() -> tempfile::TempDir {
-    tempfile::Builder::new()
-        .prefix("qod-pg-")
-        .tempdir_in("/tmp")
-        .unwrap()
 }
 
 #[test]

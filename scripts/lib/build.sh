@@ -14,6 +14,15 @@ build_programs() {
     export QOD_AGENT_BIN QOD_BACKEND_BIN QOD_LAB
 }
 
+# The same for the backend alone.
+build_backend() {
+    local target
+    target=$(cargo metadata --format-version 1 --no-deps | jq -r .target_directory)/debug
+    [ -n "${QOD_BACKEND_BIN:-}" ] || cargo build --locked -p qod-backend
+    QOD_BACKEND_BIN=${QOD_BACKEND_BIN:-$target/qod-backend}
+    export QOD_BACKEND_BIN
+}
+
 # The same as release binaries, for measurements, with QOD_BENCH, what measures.
 build_bench() {
     local target

@@ -1,7 +1,7 @@
 # shellcheck shell=bash
 # What the scripts need on a machine that has a Rust toolchain and nothing else. Sourced.
 
-# command or file that shows a package is there : Debian package
+# command, file or Python module that shows a package is there : Debian package
 NEEDED=(
     cc:gcc
     /usr/include/stdlib.h:libc6-dev
@@ -25,6 +25,12 @@ NEEDED_FOR_VM=(
     strip:binutils
 )
 
+# The same for scripts/api-test.sh.
+# shellcheck disable=SC2034 # api-test.sh reads it
+NEEDED_FOR_API=(
+    python:ensurepip:python3-venv
+)
+
 die() {
     printf '%s: %s\n' "${0##*/}" "$*" >&2
     exit 1
@@ -41,6 +47,7 @@ as_root() {
 has() {
     case $1 in
         /*) [ -e "$1" ] ;;
+        python:*) python3 -c "import ${1#*:}" 2> /dev/null ;;
         *) command -v "$1" > /dev/null ;;
     esac
 }

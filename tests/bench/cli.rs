@@ -17,6 +17,9 @@
 #[path = "../lab/mod.rs"]
 mod lab;
 
+mod backend;
+mod backend_load;
+mod backend_polls;
 mod bystander;
 mod change;
 mod commit;
@@ -26,6 +29,7 @@ mod footprint;
 mod idle;
 mod lan;
 mod linear;
+mod operator;
 mod order;
 mod round_trip;
 mod rounds;
@@ -48,6 +52,7 @@ const ALL: &[(&str, fn())] = &[
     ("ending", ending::measure),
     ("footprint", footprint::measure),
     ("idle", idle::measure),
+    ("backend", backend::measure),
 ];
 
 fn main() {

@@ -1,24 +1,95 @@
 //! `/admin/v1/agents`.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use axum::Json;
 use axum::body::Body;
 use axum::extract::{Path, RawQuery, State};
-use axum::http::HeaderMap;
+use axum::http::{HeaderMap, StatusCode};
 use serde_json::{Value, json};
 
-use super::{LONGEST, PAGE, after, authorize, check_id};
+use super::{LONGEST, ListQuery, PAGE, authorize, check_id, document};
 use crate::error_info::ErrorInfo;
 use crate::json::{self, Node};
+use crate::notifications::target::{LONGEST_URL, Target};
 use crate::secret;
 use crate::server::{App, read_body};
-use crate::store::Agent;
+use crate::store::{Agent, StatusPoll};
+use crate::{polling, removal};
 
 /// How long a bootstrap token waits for its agent, in seconds, unless the operator says otherwise: 7 days.
 const BOOTSTRAP_SECONDS: i64 = 7 * 86_400;
 /// Longest time that the operator may say, in seconds: 90 days.
 const LONGEST_BOOTSTRAP_SECONDS: i64 = 90 * 86_400;
+
+/// Longest token that an agent's status server may want to see, in bytes.
+const LONGEST_STATUS_TOKEN: usize = 1_024;
+
+/// `PUT /admin/v1/agents/{id} {statusUrl?, statusToken?}`: where the agent is asked for its status from now on, and the
+/// bearer token for that. Both are replaced: without `statusUrl` it is not asked.
+pub async fn put(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+    Path(id): Path<String>,
+    body: Body,
+) -> Result<Json<Value>, ErrorInfo> {
+    authorize(&app, &headers)?;
+    check_id(&id)?;
+    let document = document(body).await?;
+    let object = Node::root(&document).object()?;
+    object.only(&["statusUrl", "statusToken"])?;
+    let url = object
+        .get("statusUrl")
+        .map(|node| {
+            Target::read(node.text(LONGEST_URL)?).map_err(|error| node.invalid(error.to_string()))
+        })
+        .transpose()?;
+    let token = object
+        .get("statusToken")
+        .map(|node| {
+            if url.is_none() {
+                return Err(node.invalid("is of no use without statusUrl"));
+            }
+            let token = node.text(LONGEST_STATUS_TOKEN)?;
+            // What the agent's own configuration allows.
+            if token.bytes().all(|b| b.is_ascii_graphic()) {
+                Ok(token)
+            } else {
+                Err(node.invalid("must be printable ASCII without spaces"))
+            }
+        })
+        .transpose()?;
+    let sealed = token
+        .map(|token| polling::seal(&app, &id, token))
+        .transpose()?;
+    let now = app.clock.now_ms();
+    let url = url.as_ref().map(Target::url);
+    if !app
+        .store
+        .set_status_poll(&id, url, sealed.as_deref(), now)
+        .await?
+    {
+        return Err(no_agent());
+    }
+    detail(&app, &id).await
+}
+
+/// `DELETE /admin/v1/agents/{id}`: decommissions the agent. It serves no home any more, and is answered 410 for as long
+/// as its credential is good: it removes everything of its own then. Naming it in a home, or a new token, takes it back.
+pub async fn delete(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+    Path(id): Path<String>,
+) -> Result<StatusCode, ErrorInfo> {
+    authorize(&app, &headers)?;
+    check_id(&id)?;
+    if removal::agent(&app, id).await? {
+        Ok(StatusCode::NO_CONTENT)
+    } else {
+        Err(no_agent())
+    }
+}
 
 /// `POST /admin/v1/agents/{id}/token`: a new token, shown this once. The old ones and a bootstrap token are void at
 /// once.
@@ -40,7 +111,6 @@ pub async fn token(
     {
         return Err(no_agent());
     }
-    tracing::info!(agent = id, "agent token issued");
     Ok(Json(json!({ "token": token })))
 }
 
@@ -73,7 +143,6 @@ pub async fn bootstrap(
     {
         return Err(no_agent());
     }
-    tracing::info!(agent = id, "bootstrap token issued");
     Ok(Json(
         json!({ "bootstrapToken": token, "expiresIn": expires_in }),
     ))
@@ -87,8 +156,13 @@ pub async fn get(
 ) -> Result<Json<Value>, ErrorInfo> {
     authorize(&app, &headers)?;
     check_id(&id)?;
-    let agent = app.store.agent(&id).await?.ok_or_else(no_agent)?;
-    let mut shown = show(&app, &agent);
+    detail(&app, &id).await
+}
+
+async fn detail(app: &App, id: &str) -> Result<Json<Value>, ErrorInfo> {
+    let agent = app.store.agent(id).await?.ok_or_else(no_agent)?;
+    let polls = app.store.status_polls(id, id).await?;
+    let mut shown = show(app, &agent, polls.first());
     if let Value::Object(shown) = &mut shown {
         let status = agent
             .status
@@ -106,8 +180,20 @@ pub async fn list(
     RawQuery(query): RawQuery,
 ) -> Result<Json<Value>, ErrorInfo> {
     authorize(&app, &headers)?;
-    let agents = app.store.agents(&after(query)?, PAGE).await?;
-    let agents: Vec<Value> = agents.iter().map(|agent| show(&app, agent)).collect();
+    let query = ListQuery::read(query, &[])?;
+    let agents = app.store.agents(query.after()?, PAGE).await?;
+    let polls = match (agents.first(), agents.last()) {
+        (Some(first), Some(last)) => app.store.status_polls(&first.id, &last.id).await?,
+        _ => vec![],
+    };
+    let polls: HashMap<&str, &StatusPoll> = polls
+        .iter()
+        .map(|poll| (poll.agent.as_str(), poll))
+        .collect();
+    let agents: Vec<Value> = agents
+        .iter()
+        .map(|agent| show(&app, agent, polls.get(agent.id.as_str()).copied()))
+        .collect();
     Ok(Json(json!({ "agents": agents })))
 }
 
@@ -119,7 +205,7 @@ fn no_agent() -> ErrorInfo {
 }
 
 /// Times are seconds since the Unix epoch; null: never. `warnings` are the backend's; the agent's are in its report.
-fn show(app: &App, agent: &Agent) -> Value {
+fn show(app: &App, agent: &Agent, poll: Option<&StatusPoll>) -> Value {
     let last_poll_ms = app.presence.last_poll_ms(&agent.id, agent.last_poll_ms);
     let last_seen_ms = last_poll_ms.max(agent.last_status_ms);
     let is_duplicate =
@@ -141,5 +227,21 @@ fn show(app: &App, agent: &Agent) -> Value {
         "wantedRevision": agent.wanted_revision,
         "appliedRevision": agent.applied_revision,
         "warnings": warnings,
+        "statusUrl": poll.map(|poll| &poll.url),
+        "statusPoll": poll.map(show_poll),
+    })
+}
+
+/// How asking goes: `failures` in a row, and the last failure even if it is over.
+fn show_poll(poll: &StatusPoll) -> Value {
+    json!({
+        "hasToken": poll.has_token,
+        "lastPolled": poll.asked_ms.map(|ms| ms / 1_000),
+        "lastAnswered": poll.answered_ms.map(|ms| ms / 1_000),
+        "next": poll.next_ms / 1_000,
+        "failures": poll.failures,
+        "lastFailure": poll.failure.as_ref().map(|(message, ms)| {
+            json!({"at": ms / 1_000, "message": message})
+        }),
     })
 }

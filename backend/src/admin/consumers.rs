@@ -8,12 +8,13 @@ use axum::extract::{Path, RawQuery, State};
 use axum::http::{HeaderMap, StatusCode};
 use serde_json::{Value, json};
 
-use super::{PAGE, after, authorize, check_id, document};
+use super::{ListQuery, PAGE, authorize, check_id, document};
 use crate::config::{cap, rate};
 use crate::error_info::ErrorInfo;
 use crate::json::{Invalid, Node, Object};
 use crate::oauth::client_secret::SHORTEST;
 use crate::oauth::is_scope;
+use crate::removal;
 use crate::secret;
 use crate::server::App;
 use crate::store::ConsumerLimits;
@@ -150,6 +151,21 @@ pub async fn get(
     )))
 }
 
+/// `DELETE /admin/v1/consumers/{clientId}`: its tokens count no more, and its sessions end by the operator.
+pub async fn delete(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+    Path(client_id): Path<String>,
+) -> Result<StatusCode, ErrorInfo> {
+    authorize(&app, &headers)?;
+    check_id(&client_id)?;
+    if removal::consumer(&app, client_id).await? {
+        Ok(StatusCode::NO_CONTENT)
+    } else {
+        Err(ErrorInfo::not_found("There is no such consumer"))
+    }
+}
+
 /// `GET /admin/v1/consumers[?after=ID]`: ids, a thousand at a time.
 pub async fn list(
     State(app): State<Arc<App>>,
@@ -157,6 +173,7 @@ pub async fn list(
     RawQuery(query): RawQuery,
 ) -> Result<Json<Value>, ErrorInfo> {
     authorize(&app, &headers)?;
-    let ids = app.store.consumer_ids(&after(query)?, PAGE).await?;
+    let query = ListQuery::read(query, &[])?;
+    let ids = app.store.consumer_ids(query.after()?, PAGE).await?;
     Ok(Json(json!({ "consumers": ids })))
 }

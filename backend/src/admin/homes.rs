@@ -8,19 +8,21 @@ use axum::extract::{Path, RawQuery, State};
 use axum::http::{HeaderMap, StatusCode};
 use serde_json::{Value, json};
 
-use super::{PAGE, after, authorize, check_id, document};
+use super::{ListQuery, PAGE, authorize, check_id, document};
 use crate::error_info::ErrorInfo;
 use crate::json::{Invalid, Node, Object};
 use crate::oauth::is_scope;
 use crate::prefix::{self, Prefix};
 use crate::qod::device::phone_number;
+use crate::removal;
 use crate::server::App;
 use crate::store::{Admits, All, Home, HomePut, Link, Nai, PhoneNumber};
 
 /// Most entries of one list of a home.
 const MOST: usize = 1_000;
 
-/// `PUT /admin/v1/homes/{id}`: makes the home, or replaces all of it.
+/// `PUT /admin/v1/homes/{id}`: makes the home, or replaces all of it. Sessions of consumers that it admits no more end
+/// by the operator.
 pub async fn put(
     State(app): State<Arc<App>>,
     headers: HeaderMap,
@@ -44,7 +46,6 @@ pub async fn put(
     if let Err(error) = app.store.tell_home(&id, &*app, app.clock.now_ms()).await {
         tracing::warn!(%error, home = id, "changes of a home were not told yet");
     }
-    tracing::info!(home = id, "home provisioned");
     Ok((status, Json(show(&id, &home, revision))))
 }
 
@@ -67,8 +68,25 @@ pub async fn list(
     RawQuery(query): RawQuery,
 ) -> Result<Json<Value>, ErrorInfo> {
     authorize(&app, &headers)?;
-    let ids = app.store.home_ids(&after(query)?, PAGE).await?;
+    let query = ListQuery::read(query, &[])?;
+    let ids = app.store.home_ids(query.after()?, PAGE).await?;
     Ok(Json(json!({ "homes": ids })))
+}
+
+/// `DELETE /admin/v1/homes/{id}`: its sessions end by the operator, its agents are told to do nothing and belong to no
+/// home, what identified it may identify another one.
+pub async fn delete(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+    Path(id): Path<String>,
+) -> Result<StatusCode, ErrorInfo> {
+    authorize(&app, &headers)?;
+    check_id(&id)?;
+    if removal::home(&app, id).await? {
+        Ok(StatusCode::NO_CONTENT)
+    } else {
+        Err(no_home())
+    }
 }
 
 /// `POST /admin/v1/homes/{id}/token {clientId, scope}`: a token of the home's first subject for a consumer, as the

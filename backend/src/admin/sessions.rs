@@ -7,11 +7,11 @@ use axum::extract::{Path, RawQuery, State};
 use axum::http::{HeaderMap, StatusCode};
 use serde_json::{Value, json};
 
-use super::{PAGE, after, authorize, check_id, parameter};
+use super::{ListQuery, PAGE, authorize, check_id};
 use crate::error_info::ErrorInfo;
 use crate::qod::{end_session, response};
 use crate::server::App;
-use crate::store::{Bytes, Ending, StoreError, StoredSession};
+use crate::store::{Bytes, Ending, SessionFilter, StoreError, StoredSession};
 
 /// `GET /admin/v1/sessions/{id}`.
 pub async fn get(
@@ -29,19 +29,23 @@ pub async fn get(
     Ok(Json(show(&app, &session).await?))
 }
 
-/// `GET /admin/v1/sessions[?home=ID][&consumer=ID][&after=ID]`: a thousand at a time.
+/// `GET /admin/v1/sessions[?home=ID&consumer=ID&after=ID]`: a thousand at a time.
 pub async fn list(
     State(app): State<Arc<App>>,
     headers: HeaderMap,
     RawQuery(query): RawQuery,
 ) -> Result<Json<Value>, ErrorInfo> {
     authorize(&app, &headers)?;
+    let query = ListQuery::read(query, &["home", "consumer"])?;
+    let filter = SessionFilter {
+        home: query.filter("home", 64)?,
+        // As long as an issuer may call it.
+        consumer: query.filter("consumer", 256)?,
+    };
     let mut sessions = Vec::new();
-    let home = parameter(query.clone(), "home")?;
-    let consumer = parameter(query.clone(), "consumer")?;
     for session in app
         .store
-        .sessions(&home, &consumer, &after(query)?, PAGE, app.clock.now_ms())
+        .sessions(filter, query.after()?, PAGE, app.clock.now_ms())
         .await?
     {
         sessions.push(show(&app, &session).await?);

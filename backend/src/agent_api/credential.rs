@@ -4,8 +4,8 @@ use std::convert::Infallible;
 use std::sync::Arc;
 
 use axum::extract::FromRequestParts;
-use axum::http::header;
 use axum::http::request::Parts;
+use axum::http::{StatusCode, header};
 
 use crate::access;
 use crate::certificate::ClientCertificate;
@@ -44,7 +44,8 @@ impl Credential {
     /// The agent whose path is called.
     ///
     /// # Errors
-    /// 401 for no credential or a token of nobody, 403 for another agent's, 404 for an agent that is not there.
+    /// 401 for no credential or a token of nobody, 403 for another agent's, 404 for an agent that is not there, 410 for
+    /// one that was decommissioned.
     pub(super) async fn authenticate(&self, app: &App, agent: &str) -> Result<Owner, ErrorInfo> {
         let owner = self.owner(app, agent).await?;
         access::note_agent(&owner.agent);
@@ -58,7 +59,7 @@ impl Credential {
                 let owner = app.store.token_owner(hash, now_ms).await?;
                 let owner = owner.ok_or_else(ErrorInfo::unauthorized)?;
                 if owner.agent == agent {
-                    return Ok(owner);
+                    return in_service(owner);
                 }
                 existing(app, agent).await?;
                 Err(ErrorInfo::forbidden())
@@ -70,7 +71,7 @@ impl Credential {
                 }
                 let owner = existing(app, agent).await?;
                 if named.contains(&owner.agent) {
-                    Ok(owner)
+                    in_service(owner)
                 } else {
                     Err(ErrorInfo::forbidden())
                 }
@@ -78,6 +79,19 @@ impl Credential {
             Self::None => Err(ErrorInfo::unauthorized()),
         }
     }
+}
+
+/// # Errors
+/// 410 if the agent was decommissioned: only who is that agent may be told.
+pub(super) fn in_service(owner: Owner) -> Result<Owner, ErrorInfo> {
+    if owner.decommissioned {
+        return Err(ErrorInfo::new(
+            StatusCode::GONE,
+            "GONE",
+            "The operator has removed this agent",
+        ));
+    }
+    Ok(owner)
 }
 
 /// # Errors

@@ -9,6 +9,7 @@ use axum::http::StatusCode;
 use qod_wire::{Enrolled, RotatedToken};
 
 use super::Credential;
+use super::credential::in_service;
 use crate::certificate::ClientCertificate;
 use crate::error_info::ErrorInfo;
 use crate::secret;
@@ -99,7 +100,7 @@ async fn named(
     let mut found = None;
     for name in names {
         if let Some(owner) = app.store.owner(name).await?
-            && found.replace(owner.agent).is_some()
+            && found.replace(owner).is_some()
         {
             return Err(ErrorInfo::new(
                 StatusCode::FORBIDDEN,
@@ -108,5 +109,6 @@ async fn named(
             ));
         }
     }
-    found.ok_or_else(|| ErrorInfo::not_found("There is no such agent"))
+    let owner = found.ok_or_else(|| ErrorInfo::not_found("There is no such agent"))?;
+    Ok(in_service(owner)?.agent)
 }

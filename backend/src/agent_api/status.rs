@@ -16,7 +16,7 @@ use crate::server::{App, Peer, read_body};
 use crate::store::{AgentReport, Counted, Measured, SessionReport};
 
 /// Longest report, in bytes: a thousand sessions with their messages.
-const LONGEST: usize = 1024 * 1024;
+pub(crate) const LONGEST: usize = 1024 * 1024;
 /// Most sessions whose counters are looked at.
 const MOST_COUNTED: usize = MAX_SESSIONS;
 /// Most addresses of the WAN device that are looked at.
@@ -34,7 +34,26 @@ pub async fn put(
 ) -> Result<StatusCode, ErrorInfo> {
     let owner = credential.authenticate(&app, &agent).await?;
     let body = read_body(body, LONGEST).await?;
-    let status: Status = serde_json::from_slice(&body).map_err(|error| {
+    let home = owner.home.as_deref().unwrap_or_default();
+    take(&app, home, &agent, &body, Some(peer.ip())).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Takes a report of `agent` that came from `source`, or that was fetched from the agent.
+///
+/// A fetched report tells no source: where the agent's status server is reached need not be where the home's traffic
+/// comes from. What counts for its addresses is where the agent's last own report came from.
+///
+/// # Errors
+/// 400: it is no report of this agent. 503, 500: the store failed.
+pub(crate) async fn take(
+    app: &App,
+    home: &str,
+    agent: &str,
+    body: &[u8],
+    source: Option<IpAddr>,
+) -> Result<(), ErrorInfo> {
+    let status: Status = serde_json::from_slice(body).map_err(|error| {
         ErrorInfo::invalid(format!("Schema validation failed at the report: {error}"))
     })?;
     if status.agent_id != agent {
@@ -50,7 +69,6 @@ pub async fn put(
             "Schema validation failed at the report: bootId, version or sequence is out of bounds",
         ));
     };
-    let home = owner.home.as_deref().unwrap_or_default();
     let now = app.clock.now_ms();
     let current = app.store.revision(home).await?;
     // A revision from the future is of a database that was there before a copy of it was restored.
@@ -58,11 +76,12 @@ pub async fn put(
         .revision
         .and_then(|revision| i64::try_from(revision).ok())
         .filter(|revision| current.is_some_and(|current| *revision <= current));
-    let before = app
-        .store
-        .agent(&agent)
-        .await?
-        .map(|agent| agent.sessions)
+    let stored = app.store.agent(agent).await?;
+    let known_source = stored.as_ref().and_then(|agent| agent.source.as_deref());
+    let known_source = known_source.and_then(|source| source.parse().ok());
+    let before = stored
+        .as_ref()
+        .map(|agent| agent.sessions.clone())
         .unwrap_or_default();
     let live: HashSet<String> = if before.is_empty() && status.sessions.is_empty() {
         HashSet::new()
@@ -74,21 +93,21 @@ pub async fn put(
             .collect()
     };
     let sessions = merge(before, &status, revision, &live);
-    let addresses = believed(&app, home, &status, peer.ip()).await?;
+    let addresses = believed(app, home, &status, source.or(known_source)).await?;
     let text = serde_json::to_string(&status).unwrap_or_default();
     let report = AgentReport {
-        agent: &agent,
+        agent,
         boot_id: &status.boot_id,
         sequence,
         version: &status.version,
         revision,
-        source: peer.ip().to_canonical().to_string(),
+        source: source.map(|source| source.to_canonical().to_string()),
         sessions: &sessions,
         counted: &counted(&status),
         status: &text,
         addresses: &addresses,
     };
-    match app.store.write_report(report, &*app, now).await? {
+    match app.store.write_report(report, app, now).await? {
         Some(written) => {
             for milliseconds in written.activations {
                 app.metrics.activated(milliseconds);
@@ -96,7 +115,7 @@ pub async fn put(
         }
         None => tracing::debug!(agent, sequence, "an older report was dropped"),
     }
-    Ok(StatusCode::NO_CONTENT)
+    Ok(())
 }
 
 /// The counters of a report. Sessions that have ended are counted too: it may be the last word on them.
@@ -165,7 +184,7 @@ async fn believed(
     app: &App,
     home: &str,
     status: &Status,
-    source: IpAddr,
+    source: Option<IpAddr>,
 ) -> Result<Vec<String>, ErrorInfo> {
     let reported: Vec<Ipv4Addr> = status
         .wan
@@ -177,7 +196,7 @@ async fn believed(
     let mut believed = Vec::new();
     let mut prefixes: Option<Vec<Prefix>> = None;
     for address in reported {
-        let mut is_ours = source.to_canonical() == IpAddr::V4(address);
+        let mut is_ours = source.is_some_and(|source| source.to_canonical() == IpAddr::V4(address));
         if !is_ours {
             if prefixes.is_none() {
                 let home = app.store.home(home).await?;

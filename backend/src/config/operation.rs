@@ -73,7 +73,7 @@ pub(super) fn read(object: &Object<'_>) -> Result<Operation, Invalid> {
         }
     }
     if let Some(node) = object.get("statusPollSeconds") {
-        operation.status_poll_seconds = node.integer(1..=86_400)?;
+        operation.status_poll_seconds = node.integer(5..=86_400)?;
     }
     operation.status_poll_ca_file = super::path(object, "statusPollCaFile")?;
     if let Some(node) = object.get("drainSeconds") {

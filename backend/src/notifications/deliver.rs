@@ -7,7 +7,9 @@ use std::time::Duration;
 use axum::body::Bytes;
 use axum::http::header::{AUTHORIZATION, CONTENT_TYPE};
 use axum::http::{HeaderValue, Method, Request};
+use tokio::sync::watch;
 use tokio::task::{Id, JoinSet};
+use tokio::time::Instant;
 
 use super::schedule::{Next, Outcome, next};
 use crate::client::{ClientError, Limits, Reach};
@@ -16,9 +18,9 @@ use crate::server::App;
 use crate::store::{Claim, Notification};
 
 /// Deliveries at once.
-const MOST: usize = 64;
+const MOST: usize = 256;
 /// Deliveries at once to one receiver: one that does not answer takes no more places than these.
-const MOST_PER_RECEIVER: usize = 8;
+const MOST_PER_RECEIVER: usize = 16;
 /// What one delivery may take. Nothing that a receiver answers is of use but its status.
 const LIMITS: Limits = Limits {
     time: Duration::from_secs(10),
@@ -28,27 +30,36 @@ const LIMITS: Limits = Limits {
 const CLAIM_MS: i64 = 15_000;
 /// How often notifications of other processes, and those to be tried again, are looked for.
 const POLL: Duration = Duration::from_secs(1);
+/// After a claim, so many times its duration pass before the next: of a long outbox claims take a part of the time.
+const REST: u32 = 3;
+/// Longest rest between two claims.
+const LONGEST_REST: Duration = Duration::from_millis(200);
 /// How long deliveries may go on when the process is to end.
 const DRAIN: Duration = Duration::from_secs(5);
 
 type Flights = HashMap<Id, Notification>;
 
-/// Delivers until the process ends; then finishes what is under way, or gives it back.
-pub async fn run(app: Arc<App>) {
-    let mut draining = app.draining.subscribe();
+/// Delivers until the process closes, also while it drains; then finishes what is under way, or gives it back.
+pub async fn run(app: Arc<App>, mut closing: watch::Receiver<bool>) {
     let written = app.store.outbox_written();
     let mut tasks: JoinSet<()> = JoinSet::new();
     let mut flights = Flights::new();
     loop {
-        if *draining.borrow() {
+        if *closing.borrow() {
             break;
         }
+        let began = Instant::now();
         start(&app, &mut tasks, &mut flights).await;
+        let rested = Instant::now() + (began.elapsed() * REST).min(LONGEST_REST);
         tokio::select! {
-            _ = draining.wait_for(|draining| *draining) => break,
+            _ = closing.wait_for(|closing| *closing) => break,
             Some(ended) = tasks.join_next_with_id() => land(&mut flights, ended),
             () = written.notified() => (),
             () = tokio::time::sleep(POLL) => (),
+        }
+        tokio::time::sleep_until(rested).await;
+        while let Some(ended) = tasks.try_join_next_with_id() {
+            land(&mut flights, ended);
         }
     }
     let rest = async {

@@ -30,18 +30,31 @@ impl Seal {
         })
     }
 
-    /// Encrypts the token of a session, for that session alone: base64 of nonce, text and tag. A nonce is 96 random
-    /// bits, of which 2³² may be drawn with one key (NIST SP 800-38D §8.3).
+    /// Encrypts the token of a session, for that session alone.
     ///
     /// # Errors
     /// The system gave no randomness.
     pub fn close(&self, session: &str, token: &Token) -> Result<String, NoRandomness> {
+        self.close_text(session, token.expose())
+    }
+
+    /// Decrypts the token of a session. `None`: it was encrypted with another key, or for another session, or changed.
+    pub fn open(&self, session: &str, sealed: &str) -> Option<Token> {
+        Token::read(&self.open_text(session, sealed)?)
+    }
+
+    /// Encrypts a text for `place` alone: base64 of nonce, text and tag. A nonce is 96 random bits, of which 2³² may
+    /// be drawn with one key (NIST SP 800-38D §8.3).
+    ///
+    /// # Errors
+    /// The system gave no randomness.
+    pub fn close_text(&self, place: &str, text: &str) -> Result<String, NoRandomness> {
         let nonce = secret::random::<NONCE_LEN>()?;
-        let mut text = token.expose().as_bytes().to_vec();
+        let mut text = text.as_bytes().to_vec();
         self.key
             .seal_in_place_append_tag(
                 Nonce::assume_unique_for_key(nonce),
-                Aad::from(session.as_bytes()),
+                Aad::from(place.as_bytes()),
                 &mut text,
             )
             .map_err(|ring::error::Unspecified| NoRandomness)?;
@@ -50,16 +63,16 @@ impl Seal {
         Ok(STANDARD.encode(sealed))
     }
 
-    /// Decrypts the token of a session. `None`: it was encrypted with another key, or for another session, or changed.
-    pub fn open(&self, session: &str, sealed: &str) -> Option<Token> {
+    /// Decrypts what was encrypted for `place`. `None`: it was with another key, or for another place, or changed.
+    pub fn open_text(&self, place: &str, sealed: &str) -> Option<String> {
         let mut sealed = STANDARD.decode(sealed).ok()?;
         let (nonce, text) = sealed.split_at_mut_checked(NONCE_LEN)?;
         let nonce = Nonce::try_assume_unique_for_key(nonce).ok()?;
         let text = self
             .key
-            .open_in_place(nonce, Aad::from(session.as_bytes()), text)
+            .open_in_place(nonce, Aad::from(place.as_bytes()), text)
             .ok()?;
-        Token::read(std::str::from_utf8(text).ok()?)
+        Some(std::str::from_utf8(text).ok()?.to_owned())
     }
 
     /// A digest of a request that holds a token: without the key nothing can be tried against it. In hexadecimal.

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::server::App;
@@ -19,14 +20,13 @@ const SHARE: u32 = 20;
 /// killed between a change and its notification is made up for.
 const ALL: Duration = Duration::from_secs(60);
 
-/// Looks until the process ends.
-pub async fn run(app: Arc<App>) {
-    let mut draining = app.draining.subscribe();
+/// Looks until the process closes: while it drains it goes on.
+pub async fn run(app: Arc<App>, mut closing: watch::Receiver<bool>) {
     let mut all_from = Instant::now();
     let mut rest = Duration::ZERO;
     loop {
         tokio::select! {
-            _ = draining.wait_for(|draining| *draining) => return,
+            _ = closing.wait_for(|closing| *closing) => return,
             () = tokio::time::sleep(rest) => (),
         }
         let began = Instant::now();

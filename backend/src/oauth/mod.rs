@@ -58,7 +58,7 @@ pub struct Caller {
 impl Caller {
     /// Reads the bearer token of a request, and counts the request.
     ///
-    /// A consumer that is not provisioned has what its token says. One that is has of that what it is provisioned
+    /// A consumer that only an outside issuer knows has what its token says. One that is has of that what it is provisioned
     /// with, so that a scope that is taken away is gone at once and not when the last token ends.
     ///
     /// # Errors
@@ -68,6 +68,10 @@ impl Caller {
         let claims = app.authority.verify(token).await?;
         let claims = claims.ok_or_else(ErrorInfo::unauthorized)?;
         let consumer = app.consumers.get(&claims.client_id).await?;
+        if consumer.is_none() && app.authority.embedded().is_ok() {
+            // It was removed, and so are its tokens.
+            return Err(ErrorInfo::unauthorized());
+        }
         app.consumers.count(&claims.client_id, &consumer)?;
         let may = |scope: &&String| {
             consumer

@@ -1,5 +1,6 @@
 //! `/qod/v0`: Quality on Demand 0.9.0.
 
+pub mod description;
 pub mod device;
 mod identify;
 pub mod notification;
@@ -8,6 +9,7 @@ pub mod profile;
 pub mod profiles;
 pub mod request;
 pub mod response;
+pub mod routes;
 pub mod status;
 
 use std::sync::Arc;
@@ -31,7 +33,7 @@ use crate::error_info::ErrorInfo;
 use crate::oauth::Caller;
 use crate::secret::NoRandomness;
 use crate::server::{App, expect_json, read_body};
-use crate::store::{Cap, Created, Ending, NewSession, Sink, StoreError, StoredSession};
+use crate::store::{Admission, Cap, Created, Ending, NewSession, Sink, StoreError, StoredSession};
 use crate::{form, json, secret};
 
 /// Longest body, in bytes.
@@ -72,10 +74,12 @@ async fn try_create(app: Arc<App>, headers: HeaderMap, body: Body) -> Result<Res
         wanted.check_public()?;
     }
     let found = identify::home(&app, &caller, &request.device).await?;
-    let home = app.store.home(&found.home).await?;
-    if !home.is_some_and(|(home, _)| home.consumers.admits(&caller.client_id)) {
+    let admission = app.store.admission(&found.home).await?;
+    let Some(Admission { agents, .. }) =
+        admission.filter(|home| home.consumers.admits(&caller.client_id))
+    else {
         return Err(ErrorInfo::forbidden());
-    }
+    };
     let device = identify::device(
         &found,
         &request.device,
@@ -145,14 +149,9 @@ async fn try_create(app: Arc<App>, headers: HeaderMap, body: Body) -> Result<Res
                 consumer = session.consumer,
                 "session created"
             );
-            // An error now would leave a session behind whose id nobody knows. No agent can have spoken of it.
-            response::session_info(&app, &session)
-                .await
-                .unwrap_or_else(|error| {
-                    tracing::warn!(%error, "the state of a new session was not read");
-                    let token = response::token(&app, &session);
-                    response::show(&session, QosStatus::Requested, &[], token.as_ref())
-                })
+            // No agent can have spoken of it, and an error now would leave a session behind whose id nobody knows:
+            // nothing is read any more.
+            response::new_session_info(&app, &session, &agents)
         }
         Created::Before(session) if session.request_hash == request_hash => {
             response::session_info(&app, &session).await?
@@ -168,6 +167,7 @@ async fn try_create(app: Arc<App>, headers: HeaderMap, body: Body) -> Result<Res
             ));
         }
         Created::Capped(cap) => return Err(capped(cap)),
+        Created::NotAdmitted => return Err(ErrorInfo::forbidden()),
         // It was there a moment ago.
         Created::NoHome => return Err(ErrorInfo::unavailable()),
     };

@@ -128,8 +128,28 @@ pub(super) fn token(app: &App, session: &StoredSession) -> Option<Token> {
     token
 }
 
+/// A session that was made a moment ago, as its consumer sees it: of the home's agents, each with its last poll as it
+/// is stored, only whether they are there matters.
+pub(super) fn new_session_info(
+    app: &App,
+    session: &StoredSession,
+    agents: &[(String, i64)],
+) -> Value {
+    let views: Vec<AgentView<'_>> = agents
+        .iter()
+        .map(|(agent, last_poll_ms)| AgentView {
+            report: None,
+            silent: app.is_silent(agent, *last_poll_ms, session.created_ms),
+            connected: app.is_connected(agent, *last_poll_ms),
+        })
+        .collect();
+    let waited_long = app.is_long_ago(session.created_ms);
+    let (qos_status, messages) = derive(session.added_revision, &views, waited_long);
+    show(session, qos_status, &messages, token(app, session).as_ref())
+}
+
 /// The session as its consumer sees it, in a state that is known.
-pub(super) fn show(
+fn show(
     session: &StoredSession,
     qos_status: QosStatus,
     messages: &[Message],

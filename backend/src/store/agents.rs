@@ -8,7 +8,7 @@ use sqlx::any::AnyRow;
 use sqlx::{Any, AssertSqlSafe, Row, Transaction};
 
 use super::telling::{Judge, hold, tell};
-use super::usage::{Counted, Measured, correct};
+use super::usage::{Counted, Measured, correct, read_said};
 use super::{OrDoing, Store, StoreError};
 
 /// An agent without its credential.
@@ -69,8 +69,8 @@ pub struct AgentReport<'a> {
     pub version: &'a str,
     /// The revision that it speaks of.
     pub revision: Option<i64>,
-    /// Where the report came from.
-    pub source: String,
+    /// Where the report came from. `None`: it was fetched, and the agent's own reports came from where they did.
+    pub source: Option<String>,
     /// What it says of sessions.
     pub sessions: &'a BTreeMap<String, SessionReport>,
     /// What it counted, of sessions that live and of others.
@@ -100,19 +100,22 @@ pub(super) fn select(status: &str, condition: &str) -> AssertSqlSafe<String> {
 }
 
 impl Store {
-    /// The agent `id`.
+    /// The agent `id`, unless it was decommissioned.
     ///
     /// # Errors
     /// The store failed.
     pub async fn agent(&self, id: &str) -> Result<Option<Agent>, StoreError> {
         let doing = "read an agent";
-        sqlx::query(select("status", "WHERE agents.id = $1"))
-            .bind(id)
-            .fetch_optional(&self.read)
-            .await
-            .or_doing(doing)?
-            .map(|row| read_agent(&row, doing))
-            .transpose()
+        sqlx::query(select(
+            "status",
+            "WHERE agents.id = $1 AND decommissioned_ms IS NULL",
+        ))
+        .bind(id)
+        .fetch_optional(&self.read)
+        .await
+        .or_doing(doing)?
+        .map(|row| read_agent(&row, doing))
+        .transpose()
     }
 
     /// The agents of a home.
@@ -131,7 +134,7 @@ impl Store {
             .collect()
     }
 
-    /// All agents in order of their ids, at most `most`, after `after`.
+    /// All agents but the decommissioned in order of their ids, at most `most`, after `after`.
     ///
     /// # Errors
     /// The store failed.
@@ -139,7 +142,7 @@ impl Store {
         let doing = "list agents";
         sqlx::query(select(
             "NULL",
-            "WHERE agents.id > $1 ORDER BY agents.id LIMIT $2",
+            "WHERE agents.id > $1 AND decommissioned_ms IS NULL ORDER BY agents.id LIMIT $2",
         ))
         .bind(after)
         .bind(most)
@@ -151,7 +154,9 @@ impl Store {
         .collect()
     }
 
-    /// Writes a report, unless a later one of the same run is there (`None`), and tells webhooks what it changes.
+    /// Writes a report, unless a later one of the same run is there or the agent was decommissioned, and tells webhooks
+    /// what it changes.
+    /// `None`: it did not.
     ///
     /// # Errors
     /// The store failed.
@@ -170,16 +175,17 @@ impl Store {
             "UPDATE agents SET \
              duplicate_ms = CASE WHEN boot_id <> $2 AND previous_boot_id = $2 THEN $8 ELSE duplicate_ms END, \
              previous_boot_id = CASE WHEN boot_id <> $2 THEN boot_id ELSE previous_boot_id END, \
-             boot_id = $2, sequence = $3, version = $4, applied_revision = $5, source = $6, \
+             boot_id = $2, sequence = $3, version = $4, applied_revision = $5, source = COALESCE($6, source), \
              status = $7, last_status_ms = $8 \
-             WHERE id = $1 AND (boot_id IS NULL OR boot_id <> $2 OR sequence < $3) RETURNING home_id, sessions",
+             WHERE id = $1 AND decommissioned_ms IS NULL AND (boot_id IS NULL OR boot_id <> $2 OR sequence < $3) \
+             RETURNING home_id, sessions",
         )
         .bind(report.agent)
         .bind(report.boot_id)
         .bind(report.sequence)
         .bind(report.version)
         .bind(report.revision)
-        .bind(&report.source)
+        .bind(report.source.as_deref())
         .bind(report.status)
         .bind(now_ms)
         .fetch_optional(&mut *transaction)
@@ -190,7 +196,7 @@ impl Store {
         };
         let home: Option<String> = row.try_get(0).or_doing(doing)?;
         let said: String = row.try_get(1).or_doing(doing)?;
-        let said = serde_json::from_str(&said).or_doing(doing)?;
+        let said = read_said(report.agent, &said);
         let home = home.unwrap_or_default();
         let written = measure(&mut transaction, &report, &home, said, now_ms).await?;
         sqlx::query("DELETE FROM agent_addresses WHERE agent_id = $1")

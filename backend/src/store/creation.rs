@@ -5,6 +5,7 @@ use serde_json::Value;
 use sqlx::{Any, AssertSqlSafe, Row, Transaction};
 
 use super::ending::end_expired_key;
+use super::homes::admits;
 use super::outbox::Sink;
 use super::sessions::{COLUMNS, StoredSession, read_session};
 use super::{OrDoing, Store, StoreError, is_taken, lock_home, lock_name};
@@ -69,6 +70,8 @@ pub enum Created {
     Capped(Cap),
     /// The home is gone.
     NoHome,
+    /// The home does not admit the consumer any more.
+    NotAdmitted,
 }
 
 impl Store {
@@ -86,6 +89,10 @@ impl Store {
         let Some(revision) = lock_home(&mut transaction, &new.home, now_ms).await? else {
             return Ok(Created::NoHome);
         };
+        // Consent may have been withdrawn since the request was judged. From here on it cannot be.
+        if !admits(&mut transaction, &new.home, &new.consumer).await? {
+            return Ok(Created::NotAdmitted);
+        }
         if let Some(key) = &new.idempotency_key {
             // An ended session that is still there does not hold its key.
             end_expired_key(&mut transaction, &new.consumer, key, now_ms).await?;

@@ -3,6 +3,7 @@
 //! Only SHA-256 sums are kept. An answer that carries a token may be lost, so whoever asked may ask again with what
 //! it showed before, **until a token that was issued later has been used**: then it is known that one arrived.
 
+use sqlx::any::AnyRow;
 use sqlx::{Any, Row, Transaction};
 
 use super::{OrDoing, Store, StoreError};
@@ -21,18 +22,20 @@ pub struct Owner {
     pub agent: String,
     /// The home that it serves.
     pub home: Option<String>,
+    /// Whether the operator removed it: it is to be told so, and nothing else.
+    pub decommissioned: bool,
 }
 
 impl Store {
     /// Gives the agent a new token, of which `hash` is the SHA-256, in place of everything that it could show so
-    /// far. `false`: no such agent.
+    /// far. One that was decommissioned is so no more. `false`: no such agent.
     ///
     /// # Errors
     /// The store failed.
     pub async fn set_agent_token(&self, agent: &str, hash: &str) -> Result<bool, StoreError> {
         let doing = "write an agent's token";
         let mut transaction = self.write.begin().await.or_doing(doing)?;
-        if !lock_agent(&mut transaction, agent).await? {
+        if !reinstate(&mut transaction, agent).await? {
             return Ok(false);
         }
         for statement in [
@@ -57,7 +60,7 @@ impl Store {
     pub async fn token_owner(&self, hash: &str, now_ms: i64) -> Result<Option<Owner>, StoreError> {
         let doing = "look an agent's token up";
         let row = sqlx::query(
-            "SELECT agents.id, agents.home_id, agent_tokens.used_ms FROM agent_tokens \
+            "SELECT agents.id, agents.home_id, agent_tokens.used_ms, agents.decommissioned_ms FROM agent_tokens \
              JOIN agents ON agents.id = agent_tokens.agent_id \
              WHERE agent_tokens.hash = $1 AND (expires_ms IS NULL OR expires_ms > $2)",
         )
@@ -81,6 +84,7 @@ impl Store {
         Ok(Some(Owner {
             agent: row.try_get(0).or_doing(doing)?,
             home: row.try_get(1).or_doing(doing)?,
+            decommissioned: is_set(&row, 3, doing)?,
         }))
     }
 
@@ -90,7 +94,7 @@ impl Store {
     /// The store failed.
     pub async fn owner(&self, id: &str) -> Result<Option<Owner>, StoreError> {
         let doing = "look an agent up";
-        let row = sqlx::query("SELECT id, home_id FROM agents WHERE id = $1")
+        let row = sqlx::query("SELECT id, home_id, decommissioned_ms FROM agents WHERE id = $1")
             .bind(id)
             .fetch_optional(&self.read)
             .await
@@ -99,6 +103,7 @@ impl Store {
             Ok(Owner {
                 agent: row.try_get(0).or_doing(doing)?,
                 home: row.try_get(1).or_doing(doing)?,
+                decommissioned: is_set(&row, 2, doing)?,
             })
         })
         .transpose()
@@ -146,8 +151,8 @@ impl Store {
         Ok(true)
     }
 
-    /// Gives the agent a bootstrap token, of which `hash` is the SHA-256, in place of the one before. `false`: no
-    /// such agent.
+    /// Gives the agent a bootstrap token, of which `hash` is the SHA-256, in place of the one before. An agent that was
+    /// decommissioned is so no more. `false`: no such agent.
     ///
     /// # Errors
     /// The store failed.
@@ -159,7 +164,7 @@ impl Store {
     ) -> Result<bool, StoreError> {
         let doing = "write a bootstrap token";
         let mut transaction = self.write.begin().await.or_doing(doing)?;
-        if !lock_agent(&mut transaction, agent).await? {
+        if !reinstate(&mut transaction, agent).await? {
             return Ok(false);
         }
         sqlx::query(
@@ -254,6 +259,26 @@ async fn lock_agent(
         .await
         .or_doing("lock an agent")?;
     Ok(locked.rows_affected() == 1)
+}
+
+/// Takes the agent's lock until the transaction ends, and takes back that it was decommissioned. `false`: no such
+/// agent.
+async fn reinstate(
+    transaction: &mut Transaction<'_, Any>,
+    agent: &str,
+) -> Result<bool, StoreError> {
+    let locked = sqlx::query("UPDATE agents SET decommissioned_ms = NULL WHERE id = $1")
+        .bind(agent)
+        .execute(&mut **transaction)
+        .await
+        .or_doing("reinstate an agent")?;
+    Ok(locked.rows_affected() == 1)
+}
+
+/// Whether a column that is NULL until something happens holds its time.
+fn is_set(row: &AnyRow, column: usize, doing: &'static str) -> Result<bool, StoreError> {
+    let time: Option<i64> = row.try_get(column).or_doing(doing)?;
+    Ok(time.is_some())
 }
 
 /// Whether a token of the agent that is newer than `serial` was used.

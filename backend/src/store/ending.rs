@@ -65,11 +65,14 @@ impl Store {
             .fetch_all(&mut *transaction)
             .await
             .or_doing(doing)?;
-        if settle(&mut transaction, &rows, ending, now_ms).await? == 0 {
+        if rows.is_empty() {
             return Ok(None);
         }
+        let told = settle(&mut transaction, &rows, ending, now_ms).await?;
         transaction.commit().await.or_doing(doing)?;
-        self.outbox.notify_one();
+        if told {
+            self.outbox.notify_one();
+        }
         Ok(Some(revision))
     }
 
@@ -91,10 +94,12 @@ impl Store {
             .fetch_all(&mut *transaction)
             .await
             .or_doing(doing)?;
-        let ended = settle(&mut transaction, &rows, Ending::Expired, now_ms).await?;
+        let told = settle(&mut transaction, &rows, Ending::Expired, now_ms).await?;
         transaction.commit().await.or_doing(doing)?;
-        self.outbox.notify_one();
-        Ok(ended)
+        if told {
+            self.outbox.notify_one();
+        }
+        Ok(rows.len())
     }
 
     /// When the next session ends by its time, which may be over already.
@@ -136,18 +141,47 @@ pub(super) async fn end_expired_key(
     Ok(())
 }
 
-/// Writes what the end of these sessions leaves behind, and says how many there are.
+/// Ends sessions of a home that the transaction holds, of one consumer or of all, by the operator. Says how many: less
+/// than [`MOST`] when no others are left.
+pub(super) async fn terminate(
+    transaction: &mut Transaction<'_, Any>,
+    home: &str,
+    consumer: Option<&str>,
+    now_ms: i64,
+) -> Result<usize, StoreError> {
+    let condition = consumer.map_or("", |_| "AND consumer = $4");
+    let sql = format!(
+        "DELETE FROM sessions WHERE id IN (SELECT id FROM sessions WHERE home_id = $1 AND expires_ms > $2 {condition} \
+         ORDER BY id LIMIT $3) RETURNING {COLUMNS}"
+    );
+    let mut query = sqlx::query(AssertSqlSafe(sql))
+        .bind(home)
+        .bind(now_ms)
+        .bind(MOST);
+    if let Some(consumer) = consumer {
+        query = query.bind(consumer);
+    }
+    let rows = query
+        .fetch_all(&mut **transaction)
+        .await
+        .or_doing("end sessions of a home")?;
+    settle(transaction, &rows, Ending::Terminated, now_ms).await?;
+    Ok(rows.len())
+}
+
+/// Writes what the end of these sessions leaves behind, and says whether a notification is part of it.
 async fn settle(
     transaction: &mut Transaction<'_, Any>,
     rows: &[AnyRow],
     ending: Ending,
     now_ms: i64,
-) -> Result<usize, StoreError> {
+) -> Result<bool, StoreError> {
     let sessions = rows
         .iter()
         .map(|row| read_session(row, "read a session that ended"))
         .collect::<Result<Vec<_>, _>>()?;
     record(transaction, &sessions, ending, now_ms).await?;
+    let mut told = false;
     for session in &sessions {
         tracing::debug!(
             session = session.id,
@@ -155,24 +189,25 @@ async fn settle(
             ?ending,
             "session ended"
         );
-        notify(transaction, session, ending, now_ms).await?;
+        told |= notify(transaction, session, ending, now_ms).await?;
     }
-    Ok(rows.len())
+    Ok(told)
 }
 
-/// Writes the notification of a session's end. Its consumer knows of an end that it asked for.
+/// Writes the notification of a session's end, if there is one to write: a consumer knows of an end that it asked
+/// for. Says whether there was.
 async fn notify(
     transaction: &mut Transaction<'_, Any>,
     session: &StoredSession,
     ending: Ending,
     now_ms: i64,
-) -> Result<(), StoreError> {
+) -> Result<bool, StoreError> {
     let Some(sink) = &session.sink else {
-        return Ok(());
+        return Ok(false);
     };
     // A session ends when its time is over, however much later that is seen.
     let (info, ended_ms) = match ending {
-        Ending::Deleted => return Ok(()),
+        Ending::Deleted => return Ok(false),
         Ending::Terminated => (StatusInfo::NetworkTerminated, now_ms),
         Ending::Expired => (StatusInfo::DurationExpired, session.expires_ms),
     };
@@ -187,5 +222,6 @@ async fn notify(
             ended_ms,
         ),
     };
-    add(transaction, &id, session, sink, &body.to_string(), now_ms).await
+    add(transaction, &id, session, sink, &body.to_string(), now_ms).await?;
+    Ok(true)
 }

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use sqlx::any::AnyRow;
 use sqlx::{Any, Row, Transaction};
 
+use super::ending::terminate;
 use super::{OrDoing, Store, StoreError, is_taken, lock_home};
 
 /// A home as it was provisioned.
@@ -111,6 +112,15 @@ pub struct Identifier {
     pub mac: Option<String>,
 }
 
+/// What a home says to a new session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Admission {
+    /// The consumers that it admits.
+    pub consumers: Admits,
+    /// Its agents, each with the time when a poll was last known to be held, or to end.
+    pub agents: Vec<(String, i64)>,
+}
+
 /// What became of a home that was put.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HomePut {
@@ -123,8 +133,9 @@ pub enum HomePut {
 }
 
 impl Store {
-    /// Makes the home `id`, or replaces it. Agents that are named for the first time are made, and those that are
-    /// no longer named belong to no home.
+    /// Makes the home `id`, or replaces it. Agents that are named for the first time are made, those that were
+    /// decommissioned are so no more, and those that are no longer named belong to no home. Sessions of consumers that
+    /// are no longer admitted end.
     ///
     /// # Errors
     /// The store failed.
@@ -173,7 +184,9 @@ impl Store {
         if let Some(taken) = put_identifiers(&mut transaction, id, home).await? {
             return Ok(HomePut::Taken(taken));
         }
+        end_unadmitted(&mut transaction, id, &home.consumers, now_ms).await?;
         transaction.commit().await.or_doing(doing)?;
+        self.outbox.notify_one();
         Ok(if created {
             HomePut::Created(revision)
         } else {
@@ -194,6 +207,42 @@ impl Store {
             .or_doing(doing)?
             .map(|row| read_home(&row, doing))
             .transpose()
+    }
+
+    /// Whom the home `id` admits, and the agents that are to hear of a session: one statement, because every new
+    /// session asks for both.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub async fn admission(&self, id: &str) -> Result<Option<Admission>, StoreError> {
+        /// The rest of the document is passed over.
+        #[derive(Deserialize)]
+        struct Consent {
+            consumers: Admits,
+        }
+
+        let doing = "read whom a home admits";
+        let rows = sqlx::query(
+            "SELECT homes.config, agents.id, agents.last_poll_ms FROM homes \
+             LEFT JOIN agents ON agents.home_id = homes.id WHERE homes.id = $1 ORDER BY agents.id",
+        )
+        .bind(id)
+        .fetch_all(&self.read)
+        .await
+        .or_doing(doing)?;
+        let Some(first) = rows.first() else {
+            return Ok(None);
+        };
+        let config: String = first.try_get(0).or_doing(doing)?;
+        let Consent { consumers } = serde_json::from_str(&config).or_doing(doing)?;
+        let mut agents = Vec::with_capacity(rows.len());
+        for row in &rows {
+            let agent: Option<String> = row.try_get(1).or_doing(doing)?;
+            if let Some(agent) = agent {
+                agents.push((agent, row.try_get(2).or_doing(doing)?));
+            }
+        }
+        Ok(Some(Admission { consumers, agents }))
     }
 
     /// The ids of all homes in order, at most `most`, after `after`.
@@ -268,29 +317,80 @@ impl Store {
         Ok(best.map(|(_, home)| home))
     }
 
-    /// Homes whose revision is above `revision`, with theirs: what changed lately, in whatever process.
+    /// Homes whose revision is above `revision`, with theirs: what changed lately, or was removed, in whatever process.
     ///
     /// # Errors
     /// The store failed.
     pub async fn homes_above(&self, revision: i64) -> Result<Vec<(String, i64)>, StoreError> {
         let doing = "look for homes that changed";
-        sqlx::query("SELECT id, revision FROM homes WHERE revision > $1")
-            .bind(revision)
-            .fetch_all(&self.read)
-            .await
-            .or_doing(doing)?
-            .iter()
-            .map(|row| {
-                Ok((
-                    row.try_get(0).or_doing(doing)?,
-                    row.try_get(1).or_doing(doing)?,
-                ))
-            })
-            .collect()
+        sqlx::query(
+            "SELECT id, revision FROM homes WHERE revision > $1 \
+             UNION ALL SELECT id, revision FROM removed_homes WHERE revision > $1",
+        )
+        .bind(revision)
+        .fetch_all(&self.read)
+        .await
+        .or_doing(doing)?
+        .iter()
+        .map(|row| {
+            Ok((
+                row.try_get(0).or_doing(doing)?,
+                row.try_get(1).or_doing(doing)?,
+            ))
+        })
+        .collect()
     }
 }
 
-fn read_home(row: &AnyRow, doing: &'static str) -> Result<(Home, i64), StoreError> {
+/// Whether a home that the transaction holds admits `consumer`.
+pub(super) async fn admits(
+    transaction: &mut Transaction<'_, Any>,
+    home: &str,
+    consumer: &str,
+) -> Result<bool, StoreError> {
+    let doing = "ask whether a home admits a consumer";
+    let row = sqlx::query("SELECT config, revision FROM homes WHERE id = $1")
+        .bind(home)
+        .fetch_optional(&mut **transaction)
+        .await
+        .or_doing(doing)?;
+    match row {
+        Some(row) => Ok(read_home(&row, doing)?.0.consumers.admits(consumer)),
+        None => Ok(false),
+    }
+}
+
+/// Ends what consumers have in a home that does not admit them (any more). It is consent that was withdrawn.
+async fn end_unadmitted(
+    transaction: &mut Transaction<'_, Any>,
+    home: &str,
+    admits: &Admits,
+    now_ms: i64,
+) -> Result<(), StoreError> {
+    if *admits == Admits::All(All::All) {
+        return Ok(());
+    }
+    let doing = "list the consumers that have sessions in a home";
+    let rows = sqlx::query(
+        "SELECT DISTINCT consumer FROM sessions WHERE home_id = $1 AND expires_ms > $2",
+    )
+    .bind(home)
+    .bind(now_ms)
+    .fetch_all(&mut **transaction)
+    .await
+    .or_doing(doing)?;
+    for row in rows {
+        let consumer: String = row.try_get(0).or_doing(doing)?;
+        if !admits.admits(&consumer) {
+            while terminate(transaction, home, Some(&consumer), now_ms).await?
+                == Store::MOST_EXPIRED
+            {}
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn read_home(row: &AnyRow, doing: &'static str) -> Result<(Home, i64), StoreError> {
     let config: String = row.try_get(0).or_doing(doing)?;
     let home = serde_json::from_str(&config).or_doing(doing)?;
     Ok((home, row.try_get(1).or_doing(doing)?))
@@ -313,7 +413,7 @@ async fn put_agents(
         let mine = sqlx::query(
             "INSERT INTO agents (id, home_id, created_ms, last_poll_ms, last_status_ms, sequence, sessions) \
              VALUES ($1, $2, $3, 0, 0, 0, '{}') \
-             ON CONFLICT (id) DO UPDATE SET home_id = $2 WHERE agents.home_id IS NULL",
+             ON CONFLICT (id) DO UPDATE SET home_id = $2, decommissioned_ms = NULL WHERE agents.home_id IS NULL",
         )
         .bind(agent)
         .bind(home)

@@ -10,6 +10,7 @@ const MIGRATIONS: &[&[&str]] = &[
     AGENT_CREDENTIALS,
     CONSUMER_LIMITS,
     NOTIFICATIONS,
+    STATUS_POLLS_AND_REMOVALS,
     USAGE,
 ];
 
@@ -88,6 +89,21 @@ const NOTIFICATIONS: &[&str] = &[
      due_ms BIGINT NOT NULL, attempts BIGINT NOT NULL)",
     "CREATE INDEX outbox_by_time ON outbox (due_ms)",
     "CREATE UNIQUE INDEX outbox_by_session ON outbox (session_id, serial)",
+];
+
+/// Agents that are asked for their status, and what must be remembered of what was removed.
+const STATUS_POLLS_AND_REMOVALS: &[&str] = &[
+    // token: encrypted. next_ms: when the agent is to be asked next, by whoever sets it forward. asked_ms, answered_ms:
+    // NULL: never. failures: in a row. failure, failed_ms: the last one.
+    "CREATE TABLE status_polls (agent_id TEXT PRIMARY KEY, url TEXT NOT NULL, token TEXT, next_ms BIGINT NOT NULL, \
+     asked_ms BIGINT, answered_ms BIGINT, failures BIGINT NOT NULL, failure TEXT, failed_ms BIGINT)",
+    "CREATE INDEX status_polls_by_time ON status_polls (next_ms)",
+    // NULL: it serves, or may. Else its tokens are known, so that it can be told.
+    "ALTER TABLE agents ADD COLUMN decommissioned_ms BIGINT",
+    // The last revision of a home that is gone, for the polls that other processes hold for it.
+    "CREATE TABLE removed_homes (id TEXT PRIMARY KEY, revision BIGINT NOT NULL)",
+    // Requests that were under way when their consumer was removed may still make sessions, which are ended then.
+    "CREATE TABLE removed_consumers (client_id TEXT PRIMARY KEY, removed_ms BIGINT NOT NULL)",
 ];
 
 const USAGE: &[&str] = &[

@@ -21,9 +21,12 @@ mod homes;
 mod keys;
 mod migrations;
 mod outbox;
+mod removal;
 mod sessions;
+mod status_polls;
 mod telling;
 mod usage;
+mod wal;
 
 use std::fs::OpenOptions;
 use std::io::ErrorKind;
@@ -42,14 +45,18 @@ pub use consumers::{Consumer, ConsumerLimits};
 pub use creation::{Cap, Caps, Created, NewSession};
 pub use credentials::{MOST_TOKENS, OVERLAP_MS, Owner, REPEAT_MS};
 pub use ending::Ending;
-pub use homes::{Admits, All, Home, HomePut, Identifier, IdentifierKind, Link, Nai, PhoneNumber};
 pub use keys::{KeyChange, SigningKey};
 pub use outbox::{Claim, Notification, Sink};
-pub use sessions::{LiveSession, StoredSession};
+pub use removal::HomeRemoval;
+pub use sessions::{LiveSession, SessionFilter, StoredSession};
+pub use status_polls::{DueStatusPoll, StatusPoll};
 pub use telling::Judge;
 pub use usage::{Bytes, Counted, LATE_MS, Measured, Tally, UsagePlace, UsageRecord};
 
 use crate::secret::NoRandomness;
+pub use homes::{
+    Admission, Admits, All, Home, HomePut, Identifier, IdentifierKind, Link, Nai, PhoneNumber,
+};
 
 /// Longest wait for a connection before the store counts as unavailable.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -167,6 +174,9 @@ impl Store {
                             POSTGRES_SETTINGS
                         };
                         connection.execute(settings).await?;
+                        if sqlite {
+                            connection.execute(wal::SETTINGS).await?;
+                        }
                         Ok(())
                     })
                 });
@@ -216,10 +226,13 @@ impl Store {
     ) -> Result<(), StoreError> {
         transaction.commit().await.or_doing(doing)?;
         if self.sqlite {
-            // Writes the log into the file and syncs both.
-            let fold = sqlx::query("PRAGMA wal_checkpoint(FULL)");
-            if let Err(error) = fold.execute(&self.write).await {
-                tracing::warn!(%error, doing, "a power cut now would take back what was written");
+            let folded = self.fold_log_for_good().await;
+            if !matches!(folded, Ok(true)) {
+                tracing::warn!(
+                    ?folded,
+                    doing,
+                    "a power cut now would take back what was written"
+                );
             }
         }
         Ok(())

@@ -15,6 +15,9 @@ use super::sessions::StoredSession;
 use super::{OrDoing, Store, StoreError};
 use crate::notifications::event::{EventStatus, SinkForm};
 
+/// Most notifications that one claim looks at, in the order of their time.
+const MOST_LOOKED_AT: i64 = 500;
+
 /// Where a session's consumer wants its notifications.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sink {
@@ -58,7 +61,7 @@ pub struct Claim<'a> {
     pub most: usize,
     /// Most for one receiver.
     pub most_per_receiver: usize,
-    /// What is being delivered to receivers now, which counts towards the most.
+    /// What is being delivered to receivers now, each named once, which counts towards the most.
     pub under_way: &'a [(String, usize)],
     /// When the claim ends.
     pub until_ms: i64,
@@ -66,7 +69,8 @@ pub struct Claim<'a> {
 
 impl Store {
     /// Claims notifications whose time has come: of each session the first, and of each receiver no more than it may
-    /// have at once, so that one whose deliveries hang does not take the places of the others.
+    /// have at once, so that one whose deliveries hang does not take the places of the others. What waits for one that
+    /// has all its places is passed over, and hides nothing behind it.
     ///
     /// # Errors
     /// The store failed; then nothing was claimed.
@@ -85,31 +89,38 @@ impl Store {
         if some.is_none() || claim.most == 0 {
             return Ok(vec![]);
         }
-        let most_per_receiver = as_i64(claim.most_per_receiver);
-        let free: String = (0..claim.under_way.len())
-            .map(|index| format!(" WHEN ${} THEN ${}", 5 + index * 2, 6 + index * 2))
-            .collect();
+        let (mut full, mut free) = (String::new(), String::new());
+        for (index, (_, count)) in claim.under_way.iter().enumerate() {
+            let (receiver, places) = (6 + index * 2, 7 + index * 2);
+            if *count >= claim.most_per_receiver {
+                full.push_str(&format!(" AND receiver <> ${receiver}"));
+            }
+            free.push_str(&format!(" WHEN ${receiver} THEN ${places}"));
+        }
         let free = if free.is_empty() {
             "$4".to_owned()
         } else {
             format!("CASE receiver{free} ELSE $4 END")
         };
+        let most_per_receiver = as_i64(claim.most_per_receiver);
         // Only places are put into the text; the values are bound. The last condition is asked again when a row was
         // waited for, and fails if another process claimed it.
         let sql = AssertSqlSafe(format!(
             "UPDATE outbox SET due_ms = $1, attempts = attempts + 1 WHERE id IN (\
              SELECT id FROM (SELECT id, due_ms, receiver, \
-             ROW_NUMBER() OVER (PARTITION BY receiver ORDER BY due_ms, id) AS place FROM outbox \
-             WHERE due_ms <= $2 AND NOT EXISTS (SELECT 1 FROM outbox AS earlier \
-             WHERE earlier.session_id = outbox.session_id AND earlier.serial < outbox.serial)) AS due \
-             WHERE place <= {free} ORDER BY place, due_ms LIMIT $3) AND due_ms <= $2 \
+             ROW_NUMBER() OVER (PARTITION BY receiver ORDER BY due_ms, id) AS place FROM (\
+             SELECT id, due_ms, receiver FROM outbox AS waiting \
+             WHERE due_ms <= $2{full} AND NOT EXISTS (SELECT 1 FROM outbox AS earlier \
+             WHERE earlier.session_id = waiting.session_id AND earlier.serial < waiting.serial) \
+             ORDER BY due_ms LIMIT $5) AS first) AS due WHERE place <= {free} ORDER BY place, due_ms LIMIT $3) AND due_ms <= $2 \
              RETURNING id, session_id, receiver, url, token, body, created_ms, attempts"
         ));
         let mut query = sqlx::query(sql)
             .bind(claim.until_ms)
             .bind(now_ms)
             .bind(as_i64(claim.most))
-            .bind(most_per_receiver);
+            .bind(most_per_receiver)
+            .bind(MOST_LOOKED_AT);
         for (receiver, count) in claim.under_way {
             query = query
                 .bind(receiver)

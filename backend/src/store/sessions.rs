@@ -41,6 +41,15 @@ pub struct LiveSession {
     pub expires_ms: i64,
 }
 
+/// Which sessions are listed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SessionFilter<'a> {
+    /// Those of this home. `None`: of all.
+    pub home: Option<&'a str>,
+    /// Those of this consumer. `None`: of all.
+    pub consumer: Option<&'a str>,
+}
+
 pub(super) const COLUMNS: &str = "id, home_id, consumer, created_ms, expires_ms, added_revision, request, request_hash, \
      sink_form, sink_url, sink_receiver, sink_token, told";
 
@@ -66,30 +75,39 @@ impl Store {
             .transpose()
     }
 
-    /// The sessions of a home and of a consumer (empty: of all) that have not ended, in order of their ids, at most
-    /// `most`, after `after`.
+    /// The sessions that have not ended and pass the filter, in order of their ids, at most `most`, after `after`.
     ///
     /// # Errors
     /// The store failed.
     pub async fn sessions(
         &self,
-        home: &str,
-        consumer: &str,
+        filter: SessionFilter<'_>,
         after: &str,
         most: i64,
         now_ms: i64,
     ) -> Result<Vec<StoredSession>, StoreError> {
         let doing = "list sessions";
+        let given: Vec<(&str, &str)> = [("home_id", filter.home), ("consumer", filter.consumer)]
+            .into_iter()
+            .filter_map(|(column, value)| Some((column, value?)))
+            .collect();
+        let conditions: String = given
+            .iter()
+            .enumerate()
+            .map(|(index, (column, _))| format!(" AND {column} = ${}", index + 4))
+            .collect();
+        // Only columns and places are put into the text; the values are bound.
         let sql = format!(
-            "SELECT {COLUMNS} FROM sessions WHERE id > $1 AND expires_ms > $3 \
-             AND ($4 = '' OR home_id = $4) AND ($5 = '' OR consumer = $5) ORDER BY id LIMIT $2"
+            "SELECT {COLUMNS} FROM sessions WHERE id > $1 AND expires_ms > $3{conditions} ORDER BY id LIMIT $2"
         );
-        sqlx::query(sqlx::AssertSqlSafe(sql))
+        let mut query = sqlx::query(sqlx::AssertSqlSafe(sql))
             .bind(after)
             .bind(most)
-            .bind(now_ms)
-            .bind(home)
-            .bind(consumer)
+            .bind(now_ms);
+        for (_, value) in given {
+            query = query.bind(value);
+        }
+        query
             .fetch_all(&self.read)
             .await
             .or_doing(doing)?

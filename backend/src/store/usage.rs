@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use sqlx::{Any, Row, Transaction};
 
@@ -260,13 +261,19 @@ async fn hold_agents(
         .or_doing(doing)?
         .iter()
         .map(|row| {
+            let agent: String = row.try_get(0).or_doing(doing)?;
             let said: String = row.try_get(1).or_doing(doing)?;
-            Ok((
-                row.try_get(0).or_doing(doing)?,
-                serde_json::from_str(&said).or_doing(doing)?,
-            ))
+            Ok((agent.clone(), read_said(&agent, &said)))
         })
         .collect()
+}
+
+/// What an agent said last. If it cannot be read, its bytes are lost, but the session must end all the same.
+pub(super) fn read_said<T: Default + DeserializeOwned>(agent: &str, said: &str) -> T {
+    serde_json::from_str(said).unwrap_or_else(|error| {
+        tracing::error!(agent, %error, "what the agent said last cannot be read");
+        T::default()
+    })
 }
 
 /// Adds what an agent counted of a session that has ended.

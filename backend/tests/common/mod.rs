@@ -7,6 +7,8 @@
 )]
 
 pub(crate) mod jwks;
+pub(crate) mod postgresql;
+pub(crate) mod program;
 
 use std::time::Duration;
 
@@ -77,6 +79,17 @@ impl Client {
         headers: &[(&str, &str)],
         body: impl AsRef<[u8]>,
     ) -> Answer {
+        self.try_send(method, path, headers, body).unwrap()
+    }
+
+    /// For a backend that may end meanwhile.
+    pub(crate) fn try_send(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: impl AsRef<[u8]>,
+    ) -> Result<Answer, ureq::Error> {
         let mut request = ureq::http::Request::builder()
             .method(method)
             .uri(format!("{}{path}", self.url));
@@ -84,9 +97,9 @@ impl Client {
             request = request.header(*name, *value);
         }
         let request = request.body(body.as_ref()).unwrap();
-        let mut response = self.agent.run(request).unwrap();
-        let text = response.body_mut().read_to_string().unwrap();
-        Answer {
+        let mut response = self.agent.run(request)?;
+        let text = response.body_mut().read_to_string()?;
+        Ok(Answer {
             status: response.status().as_u16(),
             etag: response
                 .headers()
@@ -95,7 +108,7 @@ impl Client {
             headers: response.headers().clone(),
             body: serde_json::from_str(&text).unwrap_or(Value::Null),
             text,
-        }
+        })
     }
 
     pub(crate) fn json(&self, method: &str, path: &str, token: &str, body: &Value) -> Answer {
@@ -313,6 +326,20 @@ impl Running {
         let (scheme, _) = self.client.url.split_once("://").unwrap();
         self.client.url = format!("{scheme}://{}", backend.address);
         self.backend = Some(backend);
+    }
+
+    /// The number that a query of the database gives.
+    pub(crate) fn number(&self, query: &'static str) -> i64 {
+        let url = format!(
+            "sqlite:{}",
+            self.directory.path().join("q.sqlite").display()
+        );
+        self.runtime.block_on(async {
+            let pool = sqlx::AnyPool::connect(&url).await.unwrap();
+            let row = sqlx::query(query).fetch_one(&pool).await.unwrap();
+            pool.close().await;
+            sqlx::Row::get(&row, 0)
+        })
     }
 
     pub(crate) fn stop(&mut self) {

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crate::common::Client;
+use super::Client;
 
 pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_qod-backend");
 /// Longest wait for anything.

@@ -116,7 +116,7 @@ async fn changes(store: &Store) {
         sequence: 1,
         version: "1",
         revision: None,
-        source: String::new(),
+        source: Some(String::new()),
         sessions: &BTreeMap::new(),
         counted: &BTreeMap::new(),
         status: "{}",
