@@ -1,5 +1,7 @@
 //! A PostgreSQL to test against.
 
+#![allow(dead_code, reason = "each test uses a part of this")]
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -30,12 +32,22 @@ impl Cluster {
             "initdb",
             &["-A", "trust", "-U", "postgres", "-E", "UTF8", "--no-sync"],
         );
+        cluster.start_again();
+        cluster
+    }
+
+    /// Stops the server; its clients are cut off.
+    pub(crate) fn stop(&self) {
+        self.command("pg_ctl", &["-w", "-m", "fast", "stop"]);
+    }
+
+    /// Starts it over the same data.
+    pub(crate) fn start_again(&self) {
         let socket = format!(
             "-c listen_addresses= -c fsync=off -k {}",
-            directory.display()
+            self.directory.parent().unwrap().display()
         );
-        cluster.command("pg_ctl", &["-w", "-o", &socket, "-l", "/dev/null", "start"]);
-        cluster
+        self.command("pg_ctl", &["-w", "-o", &socket, "-l", "/dev/null", "start"]);
     }
 
     fn is_root(&self) -> bool {
