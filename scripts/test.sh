@@ -56,9 +56,9 @@ if reason=$(can_make_namespaces 2>&1); then
         [ ! -x "$each/initdb" ] || export QOD_POSTGRES_BIN=$each
     done
     if [ -n "${QOD_POSTGRES_BIN:-}" ]; then
-        step 'the store on PostgreSQL' tests -p qod-backend --test store -- --ignored postgresql
+        step 'the backend on PostgreSQL' tests -p qod-backend --test '*' -- --ignored postgresql
     else
-        NOT_RUN+=("the store on PostgreSQL: its server programs are not installed (package postgresql)")
+        NOT_RUN+=("the backend on PostgreSQL: its server programs are not installed (package postgresql)")
     fi
 else
     NOT_RUN+=("tests/*.rs: ${reason:-needs root}")

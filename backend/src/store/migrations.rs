@@ -119,8 +119,12 @@ const USAGE: &[&str] = &[
 /// # Errors
 /// The database failed, or was written by a later version.
 pub(super) async fn run(pool: &AnyPool) -> Result<(), StoreError> {
+    apply(pool, MIGRATIONS).await
+}
+
+async fn apply(pool: &AnyPool, migrations: &[&[&'static str]]) -> Result<(), StoreError> {
     let doing = "bring the database's schema up to date";
-    let known = i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX);
+    let known = i64::try_from(migrations.len()).unwrap_or(i64::MAX);
     let create = "CREATE TABLE IF NOT EXISTS schema_version (id BIGINT PRIMARY KEY, version BIGINT NOT NULL)";
     if sqlx::query(create).execute(pool).await.is_err() {
         // Two processes that create it at once: on PostgreSQL one of them fails, and finds it made.
@@ -147,7 +151,7 @@ pub(super) async fn run(pool: &AnyPool) -> Result<(), StoreError> {
         }
         let Some(statements) = usize::try_from(found)
             .ok()
-            .and_then(|version| MIGRATIONS.get(version))
+            .and_then(|version| migrations.get(version))
         else {
             return Ok(());
         };
@@ -167,5 +171,62 @@ pub(super) async fn run(pool: &AnyPool) -> Result<(), StoreError> {
             version = found + 1,
             "the database's schema was brought up to date"
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Store;
+    use super::*;
+
+    const NOW: i64 = 1_700_000_000_000;
+
+    /// What the first version's tables hold, in the columns that every version has.
+    const DATA: &[&str] = &[
+        r#"INSERT INTO homes (id, revision, config, link, created_ms) VALUES ('h', 7, '{"agentIds":["a"],"subs":["s"],
+            "phoneNumbers":[],"networkAccessIdentifiers":[],"prefixes":[],"consumers":"all"}', NULL, 1)"#,
+        "INSERT INTO home_identifiers (kind, value, home_id) VALUES ('sub', 's', 'h')",
+        r#"INSERT INTO agents (id, home_id, created_ms, last_poll_ms, last_status_ms, sequence, sessions) VALUES
+            ('a', 'h', 1, 2, 3, 4, '{"x":{"state":"ACTIVE","revision":7}}')"#,
+        "INSERT INTO consumers (client_id, scopes, secret_hash, created_ms) VALUES ('app', 'a b', 'hash', 1)",
+        r#"INSERT INTO sessions (id, home_id, consumer, created_ms, expires_ms, added_revision, request, instruction,
+            request_hash) VALUES ('x', 'h', 'app', 1699999999000, 1700000060000, 7, '{"qosProfile":"QOS_E"}',
+            '{"sessionId":"x","device":{"macAddress":"02:00:00:00:00:17"},"dscp":46}', 'hash')"#,
+    ];
+
+    #[tokio::test]
+    async fn a_database_of_every_earlier_version_comes_up_with_its_data() {
+        sqlx::any::install_default_drivers();
+        for version in 1..=MIGRATIONS.len() {
+            let directory = tempfile::tempdir().unwrap();
+            let url = format!("sqlite:{}", directory.path().join("q.sqlite").display());
+            let pool = AnyPool::connect(&format!("{url}?mode=rwc")).await.unwrap();
+            apply(&pool, &MIGRATIONS[..version]).await.unwrap();
+            for statement in DATA {
+                sqlx::query(*statement).execute(&pool).await.unwrap();
+            }
+            pool.close().await;
+
+            let store = Store::open(&url).await.unwrap();
+            let (home, revision) = store.home("h").await.unwrap().unwrap();
+            assert_eq!((home.subs, revision), (vec!["s".to_owned()], 7));
+            assert_eq!(
+                store.consumer("app").await.unwrap().unwrap().scopes,
+                ["a", "b"]
+            );
+            let agents = store.agents_of("h").await.unwrap();
+            assert_eq!((agents[0].last_poll_ms, agents.len()), (2, 1));
+            assert!(agents[0].sessions.contains_key("x"), "version {version}");
+            let session = store.session("x", NOW).await.unwrap().unwrap();
+            assert_eq!(
+                (session.consumer.as_str(), session.added_revision),
+                ("app", 7)
+            );
+            let (_, _, live) = store.instructions("h", NOW).await.unwrap().unwrap();
+            assert_eq!(live[0].instruction.dscp, 46);
+            assert_eq!(store.end_expired(NOW + 60_000).await.unwrap(), 1);
+            assert_eq!(store.session_ids("h", 0).await.unwrap(), [] as [String; 0]);
+            store.close().await;
+        }
     }
 }
