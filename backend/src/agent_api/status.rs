@@ -104,7 +104,7 @@ pub(crate) async fn take(
         status: &text,
         addresses: &addresses,
     };
-    if !app.store.write_report(report, &*app, now).await? {
+    if !app.store.write_report(report, app, now).await? {
         tracing::debug!(agent, sequence, "an older report was dropped");
     }
     Ok(())

@@ -31,7 +31,6 @@ impl Store {
     ///
     /// # Errors
     /// The store failed; then nothing was changed.
-    #[expect(clippy::option_option, reason = "both are answers")]
     pub async fn decommission_agent(
         &self,
         agent: &str,
@@ -51,11 +50,11 @@ impl Store {
         let home: Option<String> = row.try_get(0).or_doing(doing)?;
         let mut transaction = self.write.begin().await.or_doing(doing)?;
         let mut changed = None;
-        if let Some(home) = home {
-            if let Some(revision) = lock_home(&mut transaction, &home, now_ms).await? {
-                unname(&mut transaction, &home, agent).await?;
-                changed = Some((home, revision));
-            }
+        if let Some(home) = home
+            && let Some(revision) = lock_home(&mut transaction, &home, now_ms).await?
+        {
+            unname(&mut transaction, &home, agent).await?;
+            changed = Some((home, revision));
         }
         let gone = sqlx::query(
             "UPDATE agents SET decommissioned_ms = $2, home_id = NULL, sessions = '{}', status = NULL, \
