@@ -149,6 +149,11 @@ pub fn router(app: Arc<App>) -> Router {
             app.clone(),
             access::follow,
         ))
+        // The outermost: the access log names clients, too.
+        .layer(axum::middleware::map_request_with_state(
+            app.clone(),
+            name_peer,
+        ))
         .with_state(app)
 }
 
@@ -160,10 +165,6 @@ pub fn watchers_router(app: Arc<App>) -> Router {
         .route("/readyz", get(ready))
         .fallback(|| async { ErrorInfo::of_status(StatusCode::NOT_FOUND) })
         .layer(axum::middleware::map_response(speak_json))
-        .layer(axum::middleware::map_request_with_state(
-            app.clone(),
-            name_peer,
-        ))
         .with_state(app)
 }
 
