@@ -36,6 +36,8 @@ const FOLD: Duration = Duration::from_millis(500);
 /// How far the clocks of two processes over one database may differ before one's changes reach the other's polls
 /// only when those end, in milliseconds.
 const CLOCK_SKEW_MS: i64 = 10_000;
+/// How often old usage records are removed, in milliseconds.
+const FORGET_MS: i64 = 600_000;
 /// How long the store may take to write what is left and to close.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -143,6 +145,7 @@ impl Backend {
             notifications,
             admin_token_hash,
             silent_ms: config.agent_silent_seconds * 1_000,
+            usage_retention_ms: config.operation.usage_retention_days * 86_400_000,
             draining: watch::Sender::new(false),
             metrics: Metrics::new(Clock::system().now_ms()),
             census: Arc::default(),
@@ -231,6 +234,7 @@ async fn follow(app: Arc<App>) {
     let mut tick = tokio::time::interval(TICK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut written_ms = app.clock.now_ms();
+    let mut forgotten_ms = 0;
     loop {
         tokio::select! {
             _ = draining.wait_for(|draining| *draining) => return,
@@ -242,6 +246,14 @@ async fn follow(app: Arc<App>) {
         }
         if let Err(error) = hear_others(&app, now).await {
             tracing::warn!(%error, "other processes' changes were not looked for");
+        }
+        if now - forgotten_ms >= FORGET_MS {
+            match app.store.forget_usage(now - app.usage_retention_ms).await {
+                // One step a turn while there is more.
+                Ok(true) => (),
+                Ok(false) => forgotten_ms = now,
+                Err(error) => tracing::warn!(%error, "old usage records were not removed"),
+            }
         }
         if now - written_ms >= FLUSH_MS {
             written_ms = now;

@@ -60,6 +60,8 @@ pub struct App {
     pub admin_token_hash: String,
     /// After this time without a poll an agent is silent, in milliseconds.
     pub silent_ms: i64,
+    /// For how long usage records are kept, in milliseconds.
+    pub usage_retention_ms: i64,
     /// Becomes true when the process is about to end.
     pub draining: watch::Sender<bool>,
     /// What is counted.
@@ -127,6 +129,7 @@ pub fn router(app: Arc<App>) -> Router {
         )
         .route("/agents/{id}/token", post(admin::agents::token))
         .route("/agents/{id}/bootstrap", post(admin::agents::bootstrap))
+        .route("/usage", get(admin::usage::list))
         .route("/sessions", get(admin::sessions::list))
         .route(
             "/sessions/{id}",

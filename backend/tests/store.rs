@@ -23,8 +23,8 @@ use common::{ADMIN, Running, SCOPES, session as request};
 use qod_backend::notifications::event::EventStatus;
 use qod_backend::store::{
     Admits, Agent, AgentReport, All, Cap, Caps, ConsumerLimits, Created, Ending, Home, HomePut,
-    IdentifierKind, Judge, KeyChange, Nai, NewSession, PhoneNumber, SessionFilter, SessionReport,
-    SigningKey, Store, StoreError, StoredSession,
+    IdentifierKind, Judge, KeyChange, Measured, Nai, NewSession, PhoneNumber, SessionFilter,
+    SessionReport, SigningKey, Store, StoreError, StoredSession, UsagePlace,
 };
 use qod_wire::{Session, SessionState};
 use serde_json::json;
@@ -389,6 +389,33 @@ async fn sessions(store: &Store) {
         None
     );
     assert_eq!(store.session_ids("h", NOW).await.unwrap(), ["s-1"]);
+    let usage = store.usage(NOW, NOW + 1, &UsagePlace::default(), 9).await;
+    let usage = usage.unwrap();
+    assert_eq!(usage.len(), 1);
+    assert_eq!(
+        (usage[0].session.as_str(), usage[0].ending.as_str()),
+        ("s-0", "DELETED")
+    );
+    assert!(!store.forget_usage(NOW).await.unwrap());
+    assert_eq!(
+        store
+            .census_page("", 9, NOW)
+            .await
+            .unwrap()
+            .unwrap()
+            .sessions
+            .len(),
+        1
+    );
+    assert_eq!(
+        store
+            .census_page("h", 9, NOW)
+            .await
+            .unwrap()
+            .map(|page| page.last),
+        None
+    );
+    assert_eq!(store.last_polls("h-1", 9).await.unwrap().len(), 3);
 
     let later = NOW + 10_000;
     assert_eq!(store.session("s-1", later).await.unwrap(), None);
@@ -428,6 +455,7 @@ async fn agents(store: &Store) {
         revision: 7,
         code: None,
         message: None,
+        measured: Measured::default(),
     };
     let said = BTreeMap::from([("s".to_owned(), report)]);
     let write = |boot_id: &'static str, sequence| {
@@ -441,10 +469,15 @@ async fn agents(store: &Store) {
                 revision: Some(7),
                 source: Some("192.0.2.1".to_owned()),
                 sessions: said,
+                counted: &BTreeMap::new(),
                 status: "{}",
                 addresses: &["192.0.2.1".to_owned(), "192.0.2.1".to_owned()],
             };
-            store.write_report(report, &Nothing, NOW).await.unwrap()
+            store
+                .write_report(report, &Nothing, NOW)
+                .await
+                .unwrap()
+                .is_some()
         }
     };
     assert!(write("b1", 2).await);
@@ -459,7 +492,9 @@ async fn agents(store: &Store) {
         .unwrap();
     let agents = store.agents_of("h").await.unwrap();
     assert_eq!((agents[0].last_poll_ms, agents[1].last_poll_ms), (NOW, NOW));
-    assert_eq!(agents[0].sessions, said);
+    let kept = &agents[0].sessions["s"];
+    assert_eq!(kept.state, SessionState::Active);
+    assert_eq!(kept.measured.active_ms, Some(NOW));
     let at = store.agents_at("192.0.2.1").await.unwrap();
     assert_eq!(at, [("h-1".to_owned(), "h".to_owned(), NOW)]);
     assert_eq!(store.agents("h-1", 9).await.unwrap().len(), 3);

@@ -5,6 +5,7 @@ pub mod consumers;
 pub mod homes;
 pub mod sessions;
 mod token_file;
+pub mod usage;
 
 use axum::body::Body;
 use axum::extract::Request;

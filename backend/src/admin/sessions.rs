@@ -11,7 +11,7 @@ use super::{ListQuery, PAGE, authorize, check_id};
 use crate::error_info::ErrorInfo;
 use crate::qod::{end_session, response};
 use crate::server::App;
-use crate::store::{Ending, SessionFilter, StoreError, StoredSession};
+use crate::store::{Bytes, Ending, SessionFilter, StoreError, StoredSession};
 
 /// `GET /admin/v1/sessions/{id}`.
 pub async fn get(
@@ -77,10 +77,17 @@ fn no_session() -> ErrorInfo {
 /// As the consumer sees it, but for the token of its receiver, and whose it is.
 async fn show(app: &App, session: &StoredSession) -> Result<Value, StoreError> {
     let mut shown = response::without_token(app, session).await?;
+    let agents = app.store.agents_of(&session.home).await?;
+    let said = agents
+        .iter()
+        .filter_map(|agent| agent.sessions.get(&session.id));
+    let bytes = Bytes::of(said.map(|said| &said.measured));
     if let Value::Object(shown) = &mut shown {
         shown.insert("home".to_owned(), session.home.clone().into());
         shown.insert("clientId".to_owned(), session.consumer.clone().into());
         shown.insert("addedRevision".to_owned(), session.added_revision.into());
+        shown.insert("upstreamBytes".to_owned(), bytes.upstream.into());
+        shown.insert("downstreamBytes".to_owned(), bytes.downstream.into());
     }
     Ok(shown)
 }

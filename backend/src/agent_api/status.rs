@@ -7,16 +7,18 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::extract::{Extension, Path, State};
 use axum::http::StatusCode;
-use qod_wire::{SessionState, Status};
+use qod_wire::{Counters, MAX_SESSIONS, SessionState, Status};
 
 use super::Credential;
 use crate::error_info::ErrorInfo;
 use crate::prefix::Prefix;
 use crate::server::{App, Peer, read_body};
-use crate::store::{AgentReport, SessionReport};
+use crate::store::{AgentReport, Counted, Measured, SessionReport};
 
 /// Longest report, in bytes: a thousand sessions with their messages.
 pub(crate) const LONGEST: usize = 1024 * 1024;
+/// Most sessions whose counters are looked at.
+const MOST_COUNTED: usize = MAX_SESSIONS;
 /// Most addresses of the WAN device that are looked at.
 const MOST_ADDRESSES: usize = 8;
 /// Longest message of a rejection that is kept, in characters.
@@ -101,13 +103,38 @@ pub(crate) async fn take(
         revision,
         source: source.map(|source| source.to_canonical().to_string()),
         sessions: &sessions,
+        counted: &counted(&status),
         status: &text,
         addresses: &addresses,
     };
-    if !app.store.write_report(report, app, now).await? {
-        tracing::debug!(agent, sequence, "an older report was dropped");
+    match app.store.write_report(report, app, now).await? {
+        Some(written) => {
+            for milliseconds in written.activations {
+                app.metrics.activated(milliseconds);
+            }
+        }
+        None => tracing::debug!(agent, sequence, "an older report was dropped"),
     }
     Ok(())
+}
+
+/// The counters of a report. Sessions that have ended are counted too: it may be the last word on them.
+fn counted(status: &Status) -> BTreeMap<String, Counted> {
+    status
+        .sessions
+        .iter()
+        .filter(|session| qod_wire::is_session_id(&session.session_id))
+        .filter(|session| session.upstream.is_some() || session.downstream.is_some())
+        .take(MOST_COUNTED)
+        .map(|session| {
+            let bytes = |counters: Option<Counters>| counters.map(|counters| counters.bytes);
+            let counted = Counted {
+                upstream: bytes(session.upstream),
+                downstream: bytes(session.downstream),
+            };
+            (session.session_id.clone(), counted)
+        })
+        .collect()
 }
 
 /// What is known of each session that lives after a report. One that was spoken of before and is not spoken of now
@@ -128,6 +155,7 @@ fn merge(
                 revision: report.revision,
                 code: None,
                 message: Some("home gateway does not report the session at present".to_owned()),
+                measured: report.measured,
             };
             (id, lost)
         })
@@ -143,6 +171,7 @@ fn merge(
                 revision,
                 code: session.code,
                 message: message.map(|message| message.chars().take(LONGEST_MESSAGE).collect()),
+                measured: Measured::default(),
             };
             sessions.insert(session.session_id.clone(), report);
         }

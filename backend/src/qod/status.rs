@@ -129,6 +129,7 @@ fn words(report: &SessionReport) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::Measured;
 
     fn report(state: SessionState, code: Option<RejectCode>, revision: i64) -> SessionReport {
         SessionReport {
@@ -136,6 +137,7 @@ mod tests {
             revision,
             code,
             message: Some("why".to_owned()),
+            measured: Measured::default(),
         }
     }
 

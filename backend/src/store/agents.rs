@@ -8,6 +8,7 @@ use sqlx::any::AnyRow;
 use sqlx::{Any, AssertSqlSafe, Row, Transaction};
 
 use super::telling::{Judge, hold, tell};
+use super::usage::{Counted, Measured, correct, read_said};
 use super::{OrDoing, Store, StoreError};
 
 /// An agent without its credential.
@@ -50,6 +51,9 @@ pub struct SessionReport {
     /// The reason in the agent's words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
+    /// What was counted so far.
+    #[serde(default)]
+    pub measured: Measured,
 }
 
 /// A report to be written.
@@ -69,10 +73,19 @@ pub struct AgentReport<'a> {
     pub source: Option<String>,
     /// What it says of sessions.
     pub sessions: &'a BTreeMap<String, SessionReport>,
+    /// What it counted, of sessions that live and of others.
+    pub counted: &'a BTreeMap<String, Counted>,
     /// The whole report.
     pub status: &'a str,
     /// The addresses in it that are believed.
     pub addresses: &'a [String],
+}
+
+/// What a report that was written changed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Written {
+    /// For how long sessions that are in force for the first time had waited for that, in milliseconds.
+    pub activations: Vec<i64>,
 }
 
 /// Agents with their home's revision; `status` is the column of the whole report, or NULL where that is not needed,
@@ -142,7 +155,8 @@ impl Store {
     }
 
     /// Writes a report, unless a later one of the same run is there or the agent was decommissioned, and tells webhooks
-    /// what it changes. Says whether it did.
+    /// what it changes.
+    /// `None`: it did not.
     ///
     /// # Errors
     /// The store failed.
@@ -151,19 +165,20 @@ impl Store {
         report: AgentReport<'_>,
         judge: &dyn Judge,
         now_ms: i64,
-    ) -> Result<bool, StoreError> {
+    ) -> Result<Option<Written>, StoreError> {
         let doing = "write a report";
         let mut transaction = self.write.begin().await.or_doing(doing)?;
         let home = "(SELECT home_id FROM agents WHERE id = $1)";
         let watched = hold(&mut transaction, home, report.agent, now_ms).await?;
-        let written = sqlx::query(
+        let row = sqlx::query(
             // The right sides see the row as it was: the run before the last one speaks again.
             "UPDATE agents SET \
-             duplicate_ms = CASE WHEN boot_id <> $2 AND previous_boot_id = $2 THEN $9 ELSE duplicate_ms END, \
+             duplicate_ms = CASE WHEN boot_id <> $2 AND previous_boot_id = $2 THEN $8 ELSE duplicate_ms END, \
              previous_boot_id = CASE WHEN boot_id <> $2 THEN boot_id ELSE previous_boot_id END, \
              boot_id = $2, sequence = $3, version = $4, applied_revision = $5, source = COALESCE($6, source), \
-             sessions = $7, status = $8, last_status_ms = $9 \
-             WHERE id = $1 AND decommissioned_ms IS NULL AND (boot_id IS NULL OR boot_id <> $2 OR sequence < $3)",
+             status = $7, last_status_ms = $8 \
+             WHERE id = $1 AND decommissioned_ms IS NULL AND (boot_id IS NULL OR boot_id <> $2 OR sequence < $3) \
+             RETURNING home_id, sessions",
         )
         .bind(report.agent)
         .bind(report.boot_id)
@@ -171,17 +186,19 @@ impl Store {
         .bind(report.version)
         .bind(report.revision)
         .bind(report.source.as_deref())
-        .bind(serde_json::to_string(report.sessions).or_doing(doing)?)
         .bind(report.status)
         .bind(now_ms)
-        .execute(&mut *transaction)
+        .fetch_optional(&mut *transaction)
         .await
-        .or_doing(doing)?
-        .rows_affected()
-            == 1;
-        if !written {
-            return Ok(false);
-        }
+        .or_doing(doing)?;
+        let Some(row) = row else {
+            return Ok(None);
+        };
+        let home: Option<String> = row.try_get(0).or_doing(doing)?;
+        let said: String = row.try_get(1).or_doing(doing)?;
+        let said = read_said(report.agent, &said);
+        let home = home.unwrap_or_default();
+        let written = measure(&mut transaction, &report, &home, said, now_ms).await?;
         sqlx::query("DELETE FROM agent_addresses WHERE agent_id = $1")
             .bind(report.agent)
             .execute(&mut *transaction)
@@ -204,7 +221,7 @@ impl Store {
         if told > 0 {
             self.outbox.notify_one();
         }
-        Ok(true)
+        Ok(Some(written))
     }
 
     /// The agents that report `address` and are believed: agent, home and when it was last there.
@@ -262,6 +279,76 @@ impl Store {
         }
         Ok(())
     }
+}
+
+/// Writes what the agent says of sessions, with what it counted up to now. `before`: what it said last.
+async fn measure(
+    transaction: &mut Transaction<'_, Any>,
+    report: &AgentReport<'_>,
+    home: &str,
+    before: BTreeMap<String, SessionReport>,
+    now_ms: i64,
+) -> Result<Written, StoreError> {
+    let doing = "write what an agent counted";
+    let mut sessions = report.sessions.clone();
+    // The agent's row is held: a session that ends meanwhile is recorded after this, or is not there any more.
+    let mut live: BTreeMap<String, i64> = BTreeMap::new();
+    if !(report.counted.is_empty() && sessions.is_empty() && before.is_empty()) {
+        let rows = sqlx::query("SELECT id, created_ms FROM sessions WHERE home_id = $1")
+            .bind(home)
+            .fetch_all(&mut **transaction)
+            .await
+            .or_doing(doing)?;
+        for row in rows {
+            let id = row.try_get(0).or_doing(doing)?;
+            live.insert(id, row.try_get(1).or_doing(doing)?);
+        }
+    }
+    let mut first = Vec::new();
+    for (id, session) in &mut sessions {
+        let known = before.get(id).map(|before| before.measured);
+        let counted = report.counted.get(id).copied().unwrap_or_default();
+        session.measured = known.unwrap_or_default().after(counted);
+        if session.state == SessionState::Active && session.measured.active_ms.is_none() {
+            session.measured.active_ms = Some(now_ms);
+            first.extend(live.get(id).map(|created_ms| (id.clone(), *created_ms)));
+        }
+    }
+    for (id, mut ended) in before {
+        // Its time is over and nobody has recorded it yet.
+        if live.contains_key(&id) && !sessions.contains_key(&id) {
+            let counted = report.counted.get(&id).copied().unwrap_or_default();
+            ended.measured = ended.measured.after(counted);
+            sessions.insert(id, ended);
+        }
+    }
+    sqlx::query("UPDATE agents SET sessions = $2 WHERE id = $1")
+        .bind(report.agent)
+        .bind(serde_json::to_string(&sessions).or_doing(doing)?)
+        .execute(&mut **transaction)
+        .await
+        .or_doing(doing)?;
+    for (id, counted) in report.counted {
+        if !live.contains_key(id) {
+            correct(transaction, id, home, report.agent, *counted, now_ms).await?;
+        }
+    }
+    if first.is_empty() {
+        return Ok(Written::default());
+    }
+    let agents = agents_in(transaction, home).await?;
+    first.retain(|(id, _)| {
+        !agents.iter().any(|agent| {
+            let said = agent.sessions.get(id);
+            agent.id != report.agent && said.is_some_and(|said| said.measured.active_ms.is_some())
+        })
+    });
+    Ok(Written {
+        activations: first
+            .into_iter()
+            .map(|(_, created_ms)| now_ms - created_ms)
+            .collect(),
+    })
 }
 
 /// The agents of a home, as a transaction sees them.

@@ -8,6 +8,7 @@ use sqlx::{Any, AssertSqlSafe, Row, Transaction};
 
 use super::outbox::add;
 use super::sessions::{COLUMNS, StoredSession, read_session};
+use super::usage::record;
 use super::{OrDoing, Store, StoreError, lock_home};
 use crate::notifications::event::{EventStatus, SinkForm, StatusInfo, status_changed, terminated};
 use crate::secret;
@@ -24,6 +25,17 @@ pub enum Ending {
     Terminated,
     /// Its time is over.
     Expired,
+}
+
+impl Ending {
+    /// As it is recorded.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Deleted => "DELETED",
+            Self::Terminated => "TERMINATED",
+            Self::Expired => "EXPIRED",
+        }
+    }
 }
 
 impl Store {
@@ -164,16 +176,20 @@ async fn settle(
     ending: Ending,
     now_ms: i64,
 ) -> Result<bool, StoreError> {
+    let sessions = rows
+        .iter()
+        .map(|row| read_session(row, "read a session that ended"))
+        .collect::<Result<Vec<_>, _>>()?;
+    record(transaction, &sessions, ending, now_ms).await?;
     let mut told = false;
-    for row in rows {
-        let session = read_session(row, "read a session that ended")?;
+    for session in &sessions {
         tracing::debug!(
             session = session.id,
             home = session.home,
             ?ending,
             "session ended"
         );
-        told |= notify(transaction, &session, ending, now_ms).await?;
+        told |= notify(transaction, session, ending, now_ms).await?;
     }
     Ok(told)
 }

@@ -11,6 +11,7 @@ const MIGRATIONS: &[&[&str]] = &[
     CONSUMER_LIMITS,
     NOTIFICATIONS,
     STATUS_POLLS_AND_REMOVALS,
+    USAGE,
 ];
 
 const FIRST: &[&str] = &[
@@ -103,6 +104,14 @@ const STATUS_POLLS_AND_REMOVALS: &[&str] = &[
     "CREATE TABLE removed_homes (id TEXT PRIMARY KEY, revision BIGINT NOT NULL)",
     // Requests that were under way when their consumer was removed may still make sessions, which are ended then.
     "CREATE TABLE removed_consumers (client_id TEXT PRIMARY KEY, removed_ms BIGINT NOT NULL)",
+];
+
+const USAGE: &[&str] = &[
+    // measured: what each agent counted, as JSON. final_ms: until then an agent's last word still counts.
+    "CREATE TABLE usage_records (session_id TEXT PRIMARY KEY, consumer TEXT NOT NULL, home_id TEXT NOT NULL, \
+     profile TEXT NOT NULL, from_ms BIGINT NOT NULL, to_ms BIGINT NOT NULL, ending TEXT NOT NULL, \
+     upstream BIGINT NOT NULL, downstream BIGINT NOT NULL, final_ms BIGINT NOT NULL, measured TEXT NOT NULL)",
+    "CREATE INDEX usage_records_by_end ON usage_records (to_ms, session_id)",
 ];
 
 /// Brings the schema up to date, one transaction a version.

@@ -25,6 +25,7 @@ mod removal;
 mod sessions;
 mod status_polls;
 mod telling;
+mod usage;
 mod wal;
 
 use std::fs::OpenOptions;
@@ -38,7 +39,7 @@ use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
 use sqlx::{Any, AnyPool, Executor, Row, Transaction};
 use tokio::sync::Notify;
 
-pub use agents::{Agent, AgentReport, SessionReport};
+pub use agents::{Agent, AgentReport, SessionReport, Written};
 pub use census::{CensusPage, CensusSession};
 pub use consumers::{Consumer, ConsumerLimits};
 pub use creation::{Cap, Caps, Created, NewSession};
@@ -50,6 +51,7 @@ pub use removal::HomeRemoval;
 pub use sessions::{LiveSession, SessionFilter, StoredSession};
 pub use status_polls::{DueStatusPoll, StatusPoll};
 pub use telling::Judge;
+pub use usage::{Bytes, Counted, LATE_MS, Measured, Tally, UsagePlace, UsageRecord};
 
 use crate::secret::NoRandomness;
 pub use homes::{

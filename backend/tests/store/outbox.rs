@@ -118,6 +118,7 @@ async fn changes(store: &Store) {
         revision: None,
         source: Some(String::new()),
         sessions: &BTreeMap::new(),
+        counted: &BTreeMap::new(),
         status: "{}",
         addresses: &[],
     };
@@ -126,11 +127,16 @@ async fn changes(store: &Store) {
             .write_report(report.clone(), &*says, NOW)
             .await
             .unwrap()
+            .is_some()
     );
     assert_eq!(store.outbox_depth().await.unwrap(), 2);
     says.0.store(true, Ordering::SeqCst);
     assert!(
-        !store.write_report(report, &*says, NOW).await.unwrap(),
+        store
+            .write_report(report, &*says, NOW)
+            .await
+            .unwrap()
+            .is_none(),
         "an old report changes nothing"
     );
     assert_eq!(store.outbox_depth().await.unwrap(), 2);
