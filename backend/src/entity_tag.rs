@@ -2,7 +2,8 @@
 
 use axum::http::{HeaderMap, header};
 
-/// The tags in the request's `If-None-Match` (RFC 9110 §13.1.2), without their quotes. What is malformed is left out.
+/// The tags in the request's `If-None-Match` (RFC 9110 §13.1.2), without their quotes; `*`, which stands for any, as it
+/// is. What is malformed is left out.
 pub fn known(headers: &HeaderMap) -> impl Iterator<Item = &str> {
     headers
         .get_all(header::IF_NONE_MATCH)
@@ -11,6 +12,9 @@ pub fn known(headers: &HeaderMap) -> impl Iterator<Item = &str> {
         .flat_map(|value| value.split(','))
         .filter_map(|tag| {
             let tag = tag.trim();
+            if tag == "*" {
+                return Some(tag);
+            }
             let tag = tag.strip_prefix("W/").unwrap_or(tag);
             tag.strip_prefix('"')?.strip_suffix('"')
         })

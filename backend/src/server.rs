@@ -152,6 +152,7 @@ pub fn router(app: Arc<App>) -> Router {
             app.clone(),
             access::follow,
         ))
+        // The outermost: the access log names clients, too.
         .layer(axum::middleware::map_request_with_state(
             app.clone(),
             name_peer,

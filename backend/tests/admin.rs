@@ -215,7 +215,7 @@ fn a_consumer_that_is_removed_has_no_sessions_and_makes_none() {
     ));
 
     assert_eq!(operator.ask("DELETE", "/consumers/app").status, 204);
-    assert_eq!(operator.sessions(""), [kept.clone()]);
+    assert_eq!(operator.sessions(""), std::slice::from_ref(&kept));
     assert_eq!(operator.told(), [kept]);
     for token in [&operator.consumer, &user] {
         assert_eq!(operator.create(token, &json!({})).status, 401);
@@ -278,8 +278,8 @@ fn consent_that_is_withdrawn_ends_sessions_and_an_agent_that_is_taken_away_does_
     let mut home = home_h();
     home["consumers"] = json!(["other"]);
     assert_eq!(operator.put("/homes/h", &home).status, 200);
-    assert_eq!(operator.sessions(""), [kept.clone()]);
-    assert_eq!(operator.told(), [kept.clone()]);
+    assert_eq!(operator.sessions(""), std::slice::from_ref(&kept));
+    assert_eq!(operator.told(), std::slice::from_ref(&kept));
     let path = format!("{SESSIONS}/{ended}");
     assert_eq!(operator.client.get(&path, &operator.consumer).status, 404);
     assert_eq!(operator.create(&operator.consumer, &json!({})).status, 403);
@@ -303,7 +303,10 @@ fn sessions_are_listed_by_home_and_consumer() {
         &other,
         &json!({"device": {"ipv6Address": "2001:db8:85a3::9"}}),
     ));
-    assert_eq!(operator.sessions("?consumer=app"), [mine.clone()]);
+    assert_eq!(
+        operator.sessions("?consumer=app"),
+        std::slice::from_ref(&mine)
+    );
     assert_eq!(operator.sessions("?consumer=other&home=h"), [theirs]);
     assert_eq!(operator.sessions("?home=h").len(), 2);
     assert_eq!(operator.sessions("?home=x"), [""; 0]);
@@ -428,4 +431,76 @@ fn what_is_wrong_is_named() {
     assert_eq!(refused.status, 401);
     assert_eq!(operator.put("/agents/x", &json!({})).status, 404);
     assert_eq!(operator.create(&operator.consumer, &session()).status, 201);
+}
+
+/// A program that does not outlive its test.
+struct Killed(std::process::Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn changes_are_logged_with_their_source_and_without_secrets() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name);
+    std::fs::write(path("admin"), ADMIN).unwrap();
+    let config = json!({"listen": "127.0.0.1:0", "adminTokenFile": path("admin"),
+        "database": format!("sqlite:{}", path("q.sqlite").display())});
+    std::fs::write(path("config.json"), config.to_string()).unwrap();
+    let program = std::process::Command::new(env!("CARGO_BIN_EXE_qod-backend"))
+        .args(["serve", "--config", "config.json"])
+        .current_dir(directory.path())
+        .env("RUST_LOG", "debug")
+        .stderr(std::fs::File::create(path("log")).unwrap())
+        .spawn()
+        .unwrap();
+    let program = Killed(program);
+    let log = || std::fs::read_to_string(path("log")).unwrap();
+    until("it listens", || log().contains("listening address="));
+    let text = log();
+    let (_, rest) = text.split_once("listening address=").unwrap();
+    let address = rest.split_whitespace().next().unwrap();
+    let client = Client::new(format!("http://{address}"));
+    client.admin("PUT", "/homes/h", &home_h());
+    let secret = client.admin("PUT", "/consumers/app", &json!({"scopes": ["x"]}))["clientSecret"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let token = client.agent_token("a");
+    client.admin(
+        "PUT",
+        "/agents/a",
+        &json!({"statusUrl": "http://127.0.0.1:9/p4th", "statusToken": "st4tus-t0ken"}),
+    );
+    let wrong = client.delete("/admin/v1/homes/h", "wr0ng");
+    assert_eq!(wrong.status, 401);
+    assert_eq!(client.delete("/admin/v1/homes/h", ADMIN).status, 204);
+    let change = |method: &str, path: &str, status: u16| {
+        let log = log();
+        log.lines().any(|line| {
+            line.contains(&format!("method={method} "))
+                && line.contains(&format!("path=\"/admin/v1{path}\""))
+                && line.contains("source=\"127.0.0.1\"")
+                && line.contains(&format!("status={status}"))
+        })
+    };
+    for (method, path, status) in [
+        ("PUT", "/homes/h", 201),
+        ("PUT", "/consumers/app", 201),
+        ("POST", "/agents/a/token", 200),
+        ("PUT", "/agents/a", 200),
+        ("DELETE", "/homes/h", 401),
+        ("DELETE", "/homes/h", 204),
+    ] {
+        until(path, || change(method, path, status));
+    }
+    drop(program);
+    let log = log();
+    for secret in [ADMIN, &secret, &token, "st4tus-t0ken", "p4th", "wr0ng"] {
+        assert!(!log.contains(secret), "{secret}: {log}");
+    }
 }

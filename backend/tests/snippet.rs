@@ -18,7 +18,7 @@ const SNIPPET: &str = include_str!("specs/snippet.txt");
 
 /// The snippet as a shell reads it.
 fn command() -> String {
-    SNIPPET.replace("<br>", " ").replace('`', "\"")
+    SNIPPET.trim_end().replace("<br>", " ").replace('`', "\"")
 }
 
 #[test]

@@ -43,7 +43,8 @@ pub async fn log_changes(request: Request, next: Next) -> Response {
     if method == Method::GET || method == Method::HEAD {
         return next.run(request).await;
     }
-    let path = request.uri().path().to_owned();
+    // Below a nested router the path begins after what it is nested at.
+    let path = format!("/admin/v1{}", request.uri().path());
     let source = request
         .extensions()
         .get::<Peer>()

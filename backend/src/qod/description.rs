@@ -24,7 +24,7 @@ pub async fn get(headers: HeaderMap) -> Response {
         (header::ETAG, quoted),
         (header::CACHE_CONTROL, "public, max-age=300"),
     ];
-    if entity_tag::known(&headers).any(|known| known == tag) {
+    if entity_tag::known(&headers).any(|known| known == tag || known == "*") {
         return (StatusCode::NOT_MODIFIED, caching).into_response();
     }
     let content_type = [(header::CONTENT_TYPE, "application/yaml")];
