@@ -89,8 +89,21 @@ impl Store {
         let Some(revision) = lock_home(&mut transaction, &new.home, now_ms).await? else {
             return Ok(Created::NoHome);
         };
+        // One statement for what the home admits and what it has: each is a way to SQLite's thread and back.
+        let rows = sqlx::query(
+            "SELECT homes.config, sessions.instruction, sessions.consumer FROM homes \
+             LEFT JOIN sessions ON sessions.home_id = homes.id AND sessions.expires_ms > $2 WHERE homes.id = $1",
+        )
+        .bind(&new.home)
+        .bind(now_ms)
+        .fetch_all(&mut *transaction)
+        .await
+        .or_doing(doing)?;
         // Consent may have been withdrawn since the request was judged. From here on it cannot be.
-        if !admits(&mut transaction, &new.home, &new.consumer).await? {
+        if !rows
+            .first()
+            .map_or(Ok(false), |row| admits(row, &new.consumer))?
+        {
             return Ok(Created::NotAdmitted);
         }
         if let Some(key) = &new.idempotency_key {
@@ -101,19 +114,14 @@ impl Store {
             }
         }
         let flow = Flow::of(&new.instruction);
-        let others = sqlx::query(
-            "SELECT instruction, consumer FROM sessions WHERE home_id = $1 AND expires_ms > $2",
-        )
-        .bind(&new.home)
-        .bind(now_ms)
-        .fetch_all(&mut *transaction)
-        .await
-        .or_doing(doing)?;
         let mut own = 0;
         let mut named_otherwise = Vec::new();
-        for other in others {
-            own += i64::from(other.try_get::<&str, _>(1).or_doing(doing)? == new.consumer);
-            let text: String = other.try_get(0).or_doing(doing)?;
+        for row in &rows {
+            let Some(text): Option<String> = row.try_get(1).or_doing(doing)? else {
+                // The home has no session.
+                continue;
+            };
+            own += i64::from(row.try_get::<&str, _>(2).or_doing(doing)? == new.consumer);
             let other: Session = serde_json::from_str(&text).or_doing(doing)?;
             let other = Flow::of(&other);
             if flow.overlaps(&other) {

@@ -1,11 +1,12 @@
-//! Homes and what identifies them.
+//! Homes.
 
 use serde::{Deserialize, Serialize};
 use sqlx::any::AnyRow;
 use sqlx::{Any, Row, Transaction};
 
 use super::ending::terminate;
-use super::{OrDoing, Store, StoreError, is_taken, lock_home};
+use super::identifiers::put_identifiers;
+use super::{OrDoing, Store, StoreError, lock_home};
 
 /// A home as it was provisioned.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -77,39 +78,6 @@ impl Admits {
             Self::These(consumers) => consumers.iter().any(|admitted| admitted == consumer),
         }
     }
-}
-
-/// What tells a home.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum IdentifierKind {
-    /// Subject of a three-legged token.
-    Sub,
-    /// Phone number.
-    Phone,
-    /// Network access identifier.
-    Nai,
-    /// Address prefix.
-    Prefix,
-}
-
-impl IdentifierKind {
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::Sub => "sub",
-            Self::Phone => "phone",
-            Self::Nai => "nai",
-            Self::Prefix => "prefix",
-        }
-    }
-}
-
-/// The home, and perhaps the device, that an identifier tells.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Identifier {
-    /// The home's id.
-    pub home: String,
-    /// The device's MAC address.
-    pub mac: Option<String>,
 }
 
 /// What a home says to a new session.
@@ -259,64 +227,6 @@ impl Store {
         .await
     }
 
-    /// What `value` tells.
-    ///
-    /// # Errors
-    /// The store failed.
-    pub async fn identify(
-        &self,
-        kind: IdentifierKind,
-        value: &str,
-    ) -> Result<Option<Identifier>, StoreError> {
-        let doing = "look an identifier up";
-        sqlx::query("SELECT home_id, mac FROM home_identifiers WHERE kind = $1 AND value = $2")
-            .bind(kind.as_str())
-            .bind(value)
-            .fetch_optional(&self.read)
-            .await
-            .or_doing(doing)?
-            .map(|row| {
-                Ok(Identifier {
-                    home: row.try_get(0).or_doing(doing)?,
-                    mac: row.try_get(1).or_doing(doing)?,
-                })
-            })
-            .transpose()
-    }
-
-    /// The home with the longest of `prefixes`, which come longest first and in their canonical spelling.
-    ///
-    /// # Errors
-    /// The store failed.
-    pub async fn home_by_prefix(&self, prefixes: &[String]) -> Result<Option<String>, StoreError> {
-        let doing = "look an address up";
-        let places: Vec<String> = (1..=prefixes.len())
-            .map(|place| format!("${place}"))
-            .collect();
-        // Only places are put into the text; the values are bound.
-        let sql = sqlx::AssertSqlSafe(format!(
-            "SELECT home_id, value FROM home_identifiers WHERE kind = 'prefix' AND value IN ({})",
-            places.join(", ")
-        ));
-        let mut query = sqlx::query(sql);
-        for prefix in prefixes {
-            query = query.bind(prefix);
-        }
-        let mut best: Option<(usize, String)> = None;
-        for row in query.fetch_all(&self.read).await.or_doing(doing)? {
-            let home: String = row.try_get(0).or_doing(doing)?;
-            let value: String = row.try_get(1).or_doing(doing)?;
-            let rank = prefixes
-                .iter()
-                .position(|prefix| *prefix == value)
-                .unwrap_or(usize::MAX);
-            if best.as_ref().is_none_or(|(known, _)| rank < *known) {
-                best = Some((rank, home));
-            }
-        }
-        Ok(best.map(|(_, home)| home))
-    }
-
     /// Homes whose revision is above `revision`, with theirs: what changed lately, or was removed, in whatever process.
     ///
     /// # Errors
@@ -342,22 +252,12 @@ impl Store {
     }
 }
 
-/// Whether a home that the transaction holds admits `consumer`.
-pub(super) async fn admits(
-    transaction: &mut Transaction<'_, Any>,
-    home: &str,
-    consumer: &str,
-) -> Result<bool, StoreError> {
+/// Whether a home, whose `config` is the row's first column, admits `consumer`.
+pub(super) fn admits(row: &AnyRow, consumer: &str) -> Result<bool, StoreError> {
     let doing = "ask whether a home admits a consumer";
-    let row = sqlx::query("SELECT config, revision FROM homes WHERE id = $1")
-        .bind(home)
-        .fetch_optional(&mut **transaction)
-        .await
-        .or_doing(doing)?;
-    match row {
-        Some(row) => Ok(read_home(&row, doing)?.0.consumers.admits(consumer)),
-        None => Ok(false),
-    }
+    let config: String = row.try_get(0).or_doing(doing)?;
+    let home: Home = serde_json::from_str(&config).or_doing(doing)?;
+    Ok(home.consumers.admits(consumer))
 }
 
 /// Ends what consumers have in a home that does not admit them (any more). It is consent that was withdrawn.
@@ -425,51 +325,6 @@ async fn put_agents(
         if mine == 0 {
             return Ok(Some(format!("agent {agent}")));
         }
-    }
-    Ok(None)
-}
-
-/// Returns the identifier that belongs to another home, if any.
-async fn put_identifiers(
-    transaction: &mut Transaction<'_, Any>,
-    id: &str,
-    home: &Home,
-) -> Result<Option<String>, StoreError> {
-    let doing = "write the identifiers of a home";
-    sqlx::query("DELETE FROM home_identifiers WHERE home_id = $1")
-        .bind(id)
-        .execute(&mut **transaction)
-        .await
-        .or_doing(doing)?;
-    let subs = home.subs.iter().map(|sub| (IdentifierKind::Sub, sub, None));
-    let phones = home
-        .phone_numbers
-        .iter()
-        .map(|phone| (IdentifierKind::Phone, &phone.number, phone.mac.as_ref()));
-    let nais = home
-        .network_access_identifiers
-        .iter()
-        .map(|nai| (IdentifierKind::Nai, &nai.nai, nai.mac.as_ref()));
-    let prefixes = home
-        .prefixes
-        .iter()
-        .map(|prefix| (IdentifierKind::Prefix, prefix, None));
-    for (kind, value, mac) in subs.chain(phones).chain(nais).chain(prefixes) {
-        let inserted = sqlx::query(
-            "INSERT INTO home_identifiers (kind, value, home_id, mac) VALUES ($1, $2, $3, $4)",
-        )
-        .bind(kind.as_str())
-        .bind(value)
-        .bind(id)
-        .bind(mac)
-        .execute(&mut **transaction)
-        .await;
-        match inserted {
-            Err(error) if is_taken(&error) => {
-                return Ok(Some(format!("{} {value}", kind.as_str())));
-            }
-            inserted => inserted.or_doing(doing)?,
-        };
     }
     Ok(None)
 }

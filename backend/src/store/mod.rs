@@ -18,6 +18,7 @@ mod credentials;
 mod ending;
 pub mod failures;
 mod homes;
+mod identifiers;
 mod keys;
 mod migrations;
 mod outbox;
@@ -45,6 +46,7 @@ pub use consumers::{Consumer, ConsumerLimits};
 pub use creation::{Cap, Caps, Created, NewSession};
 pub use credentials::{MOST_TOKENS, OVERLAP_MS, Owner, REPEAT_MS};
 pub use ending::Ending;
+pub use identifiers::{Identifier, IdentifierKind};
 pub use keys::{KeyChange, SigningKey};
 pub use outbox::{Claim, Notification, Sink};
 pub use removal::HomeRemoval;
@@ -54,9 +56,7 @@ pub use telling::Judge;
 pub use usage::{Bytes, Counted, LATE_MS, Measured, Tally, UsagePlace, UsageRecord};
 
 use crate::secret::NoRandomness;
-pub use homes::{
-    Admission, Admits, All, Home, HomePut, Identifier, IdentifierKind, Link, Nai, PhoneNumber,
-};
+pub use homes::{Admission, Admits, All, Home, HomePut, Link, Nai, PhoneNumber};
 
 /// Longest wait for a connection before the store counts as unavailable.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
