@@ -26,8 +26,9 @@ const SESSIONS: &str = "/qod/v0/sessions";
 
 fn start(directory: &Path, database: &str) -> Program {
     fs::write(directory.join("admin"), ADMIN).unwrap();
+    fs::write(directory.join("key"), "5a".repeat(32)).unwrap();
     let config = json!({"listen": "127.0.0.1:0", "adminTokenFile": "admin", "database": database,
-        "issuer": {"url": "https://backend.example"}});
+        "issuer": {"url": "https://backend.example"}, "notifications": {"keyFile": "key"}});
     Program::start(directory, &config)
 }
 
