@@ -219,7 +219,12 @@ async fn what_is_no_answer_is_an_error() {
         .await
         .unwrap_err();
     assert!(matches!(error, ClientError::Connect { .. }), "{error}");
-    for url in ["ftp://127.0.0.1/", "/path"] {
+    for url in [
+        "ftp://127.0.0.1/",
+        "/path",
+        "http://127.0.0.1:65536/",
+        "http://[::1]:99999/",
+    ] {
         let error = ask(url, Reach::Any).await.unwrap_err();
         assert!(matches!(error, ClientError::Url { .. }), "{error}");
     }

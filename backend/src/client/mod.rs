@@ -151,10 +151,26 @@ impl Target {
                 what: "it has no host",
             });
         }
+        // `port_u16` alone cannot tell a port that is none from an absent one.
+        let authority = uri.authority().map_or("", |authority| authority.as_str());
+        let port = match authority.rsplit_once(':') {
+            Some((_, digits)) if !digits.is_empty() && !digits.ends_with(']') => {
+                uri.port_u16().ok_or(ClientError::Url {
+                    what: "its port is none",
+                })?
+            }
+            _ => {
+                if tls {
+                    443
+                } else {
+                    80
+                }
+            }
+        };
         Ok(Self {
             tls,
             host: host.to_owned(),
-            port: uri.port_u16().unwrap_or(if tls { 443 } else { 80 }),
+            port,
         })
     }
 
