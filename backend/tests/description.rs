@@ -187,17 +187,6 @@ fn its_examples_of_orders_are_accepted_and_answers_have_no_other_fields() {
     for (name, example) in examples {
         let body = &example["value"];
         let answer = client.json("POST", "/qod/v0/sessions", &token, body);
-        if answer.status == 501
-            && (body["webhook"].is_object() || body["notificationUrl"].is_string())
-        {
-            // Not served yet: read and refused for that alone.
-            let (_, _, message) = answer.error();
-            assert!(
-                message.starts_with("Notifications are not served"),
-                "{name}"
-            );
-            continue;
-        }
         assert_eq!(answer.status, 201, "{name}: {}", answer.body);
         check_fields(
             &root,
