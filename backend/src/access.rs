@@ -4,17 +4,17 @@
 //! in every line that is logged for the request, and in the answer. Of the request itself only the path's template is
 //! logged: queries and headers may hold secrets.
 
-use std::sync::Arc;
+use std::net::IpAddr;
 use std::time::Instant;
 
-use axum::extract::{MatchedPath, Request, State};
-use axum::http::{HeaderMap, HeaderValue};
-use axum::middleware::Next;
+use axum::extract::{MatchedPath, Request};
+use axum::http::{HeaderMap, HeaderValue, Method};
 use axum::response::Response;
-use tracing::{Instrument as _, Span, field};
+use tracing::{Span, field};
 
+use crate::metrics::Metrics;
 use crate::secret;
-use crate::server::{App, Peer};
+use crate::server::Peer;
 
 /// Name of the header.
 const CORRELATOR: &str = "x-correlator";
@@ -29,36 +29,60 @@ const FREQUENT: &[&str] = &[
     "/metrics",
 ];
 
-/// Follows a request from its head to its answer.
-pub async fn follow(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
-    let began = Instant::now();
-    let correlator = correlator(request.headers());
-    // An error's span is there at every level that is logged at all.
-    let span = tracing::error_span!(
-        "request",
-        correlator = correlator.to_str().unwrap_or_default(),
-        consumer = field::Empty,
-        agent = field::Empty,
-    );
-    let method = request.method().clone();
-    let path = request.extensions().get::<MatchedPath>().cloned();
-    let peer = request.extensions().get::<Peer>().copied();
-    let mut response = next.run(request).instrument(span.clone()).await;
-    let path = path.as_ref().map_or("none", MatchedPath::as_str);
-    let took = began.elapsed();
-    app.metrics.answered(&method, path, response.status(), took);
-    let status = response.status().as_u16();
-    span.in_scope(|| {
-        let (peer, seconds) = (peer.map(|Peer(address)| address.ip()), took.as_secs_f64());
-        let peer = peer.map(field::display);
-        if FREQUENT.contains(&path) {
-            tracing::debug!(%method, path, status, seconds, peer, "answered");
-        } else {
-            tracing::info!(%method, path, status, seconds, peer, "answered");
+/// A request that is followed from its head to its answer.
+pub struct Followed {
+    began: Instant,
+    correlator: HeaderValue,
+    span: Span,
+    method: Method,
+    path: Option<MatchedPath>,
+    peer: Option<IpAddr>,
+}
+
+impl Followed {
+    /// Begins with the request's head.
+    pub fn begin(request: &Request) -> Self {
+        let correlator = correlator(request.headers());
+        // An error's span is there at every level that is logged at all.
+        let span = tracing::error_span!(
+            "request",
+            correlator = correlator.to_str().unwrap_or_default(),
+            consumer = field::Empty,
+            agent = field::Empty,
+        );
+        let peer = request.extensions().get::<Peer>();
+        Self {
+            began: Instant::now(),
+            correlator,
+            span,
+            method: request.method().clone(),
+            path: request.extensions().get::<MatchedPath>().cloned(),
+            peer: peer.map(|Peer(address)| address.ip()),
         }
-    });
-    response.headers_mut().insert(CORRELATOR, correlator);
-    response
+    }
+
+    /// In it, all that is logged names the request.
+    pub fn span(&self) -> Span {
+        self.span.clone()
+    }
+
+    /// Counts the answer, logs it and names it.
+    pub fn end(self, metrics: &Metrics, response: &mut Response) {
+        let method = &self.method;
+        let path = self.path.as_ref().map_or("none", MatchedPath::as_str);
+        let took = self.began.elapsed();
+        metrics.answered(method, path, response.status(), took);
+        let (status, seconds) = (response.status().as_u16(), took.as_secs_f64());
+        let peer = self.peer.map(field::display);
+        self.span.in_scope(|| {
+            if FREQUENT.contains(&path) {
+                tracing::debug!(%method, path, status, seconds, peer, "answered");
+            } else {
+                tracing::info!(%method, path, status, seconds, peer, "answered");
+            }
+        });
+        response.headers_mut().insert(CORRELATOR, self.correlator);
+    }
 }
 
 /// Notes which consumer a request comes from, for its log lines.
@@ -75,12 +99,15 @@ pub fn note_agent(id: &str) {
 fn correlator(headers: &HeaderMap) -> HeaderValue {
     let mut given = headers.get_all(CORRELATOR).iter();
     match (given.next(), given.next()) {
-        (Some(given), None) if is_correlator(given.as_bytes()) => given.clone(),
+        // Copied: a clone would keep the buffer that the whole head was read into, for as long as a poll is held.
+        (Some(given), None) if is_correlator(given.as_bytes()) => {
+            HeaderValue::from_bytes(given.as_bytes()).ok()
+        }
         _ => secret::uuid()
             .ok()
-            .and_then(|uuid| HeaderValue::from_str(&uuid).ok())
-            .unwrap_or(HeaderValue::from_static("-")),
+            .and_then(|uuid| HeaderValue::from_str(&uuid).ok()),
     }
+    .unwrap_or(HeaderValue::from_static("-"))
 }
 
 /// `^[a-zA-Z0-9-_:;.\/<>{}]{0,256}$` (`XCorrelator` of CAMARA's Commonalities). An empty one names nothing.

@@ -55,19 +55,7 @@ pub async fn serve(
             match tls {
                 // Boxed, so that a connection without TLS takes no room for one with it.
                 None => Box::pin(speak(stream, peer, None, router, watcher)).await,
-                Some(tls) => {
-                    let handshake = tokio::time::timeout(HANDSHAKE_TIMEOUT, tls.accept(stream));
-                    match Box::pin(handshake).await {
-                        Ok(Ok(stream)) => {
-                            let certificate = certificate(&stream, peer);
-                            Box::pin(speak(stream, peer, certificate, router, watcher)).await;
-                        }
-                        Ok(Err(error)) => {
-                            tracing::debug!(peer = %peer.0, %error, "TLS handshake failed");
-                        }
-                        Err(_) => tracing::debug!(peer = %peer.0, "TLS handshake took too long"),
-                    }
-                }
+                Some(tls) => Box::pin(speak_tls(tls, stream, peer, router, watcher)).await,
             }
         });
     }
@@ -112,6 +100,24 @@ fn certificate(stream: &TlsStream<TcpStream>, peer: Peer) -> Option<Arc<ClientCe
             tracing::debug!(peer = %peer.0, %error, "a certificate counts for nothing");
             None
         }
+    }
+}
+
+async fn speak_tls(
+    tls: TlsAcceptor,
+    stream: TcpStream,
+    peer: Peer,
+    router: Router,
+    watcher: Watcher,
+) {
+    let handshake = tokio::time::timeout(HANDSHAKE_TIMEOUT, tls.accept(stream));
+    match Box::pin(handshake).await {
+        Ok(Ok(stream)) => {
+            let certificate = certificate(&stream, peer);
+            Box::pin(speak(stream, peer, certificate, router, watcher)).await;
+        }
+        Ok(Err(error)) => tracing::debug!(peer = %peer.0, %error, "TLS handshake failed"),
+        Err(_) => tracing::debug!(peer = %peer.0, "TLS handshake took too long"),
     }
 }
 

@@ -8,11 +8,14 @@ use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get, post, put};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use tokio::sync::watch;
+use tracing::Instrument as _;
 
+use crate::access::Followed;
 use crate::clock::Clock;
 use crate::error_info::ErrorInfo;
 use crate::metrics::census::Census;
@@ -25,7 +28,7 @@ use crate::qod::profiles::Profiles;
 use crate::rate::Buckets;
 use crate::store::Store;
 use crate::wake::Wake;
-use crate::{access, admin, agent_api, qod};
+use crate::{admin, agent_api, qod};
 
 /// Longest time that a request's body may take.
 const BODY_TIMEOUT: Duration = Duration::from_secs(15);
@@ -147,16 +150,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
         .fallback(|| async { ErrorInfo::of_status(StatusCode::NOT_FOUND) })
-        .layer(axum::middleware::map_response(speak_json))
-        .layer(axum::middleware::from_fn_with_state(
-            app.clone(),
-            access::follow,
-        ))
-        // The outermost: the access log names clients, too.
-        .layer(axum::middleware::map_request_with_state(
-            app.clone(),
-            name_peer,
-        ))
+        .layer(axum::middleware::from_fn_with_state(app.clone(), surround))
         .with_state(app)
 }
 
@@ -167,17 +161,24 @@ pub fn watchers_router(app: Arc<App>) -> Router {
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
         .fallback(|| async { ErrorInfo::of_status(StatusCode::NOT_FOUND) })
-        .layer(axum::middleware::map_response(speak_json))
+        .layer(axum::middleware::map_response(async |response| {
+            speak_json(response)
+        }))
         .with_state(app)
 }
 
-/// Puts the client in the place of a trusted proxy, for all that is done with the request.
-async fn name_peer(State(app): State<Arc<App>>, mut request: Request) -> Request {
+/// What is done around every request. It is one layer, since each takes room in every poll that is held.
+async fn surround(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
+    // The client in the place of a trusted proxy, for all that is done with the request.
     if let Some(Peer(peer)) = request.extensions().get().copied() {
         let client = app.trusted_proxies.client(peer, request.headers());
         request.extensions_mut().insert(Peer(client));
     }
-    request
+    let followed = Followed::begin(&request);
+    let answering = next.run(request).instrument(followed.span());
+    let mut response = speak_json(answering.await);
+    followed.end(&app.metrics, &mut response);
+    response
 }
 
 /// A path that the design names and this version does not serve.
@@ -201,7 +202,7 @@ async fn ready(State(app): State<Arc<App>>) -> Result<&'static str, ErrorInfo> {
 }
 
 /// Gives errors of the layers below the handlers (a wrong method, a malformed path) the body of all others.
-async fn speak_json(response: Response) -> Response {
+fn speak_json(response: Response) -> Response {
     let status = response.status();
     let is_json = response
         .headers()
