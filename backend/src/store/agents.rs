@@ -9,7 +9,7 @@ use sqlx::{Any, AssertSqlSafe, Row, Transaction};
 
 use super::telling::{Judge, hold, tell};
 use super::usage::{Counted, Measured, correct, read_said};
-use super::{OrDoing, Store, StoreError};
+use super::{OrDoing, Store, StoreError, places};
 
 /// An agent without its credential.
 #[derive(Clone, Debug, PartialEq)]
@@ -261,12 +261,9 @@ impl Store {
     ) -> Result<(), StoreError> {
         // A statement of at most 500 agents holds SQLite's only writer for about a millisecond.
         for agents in agents.chunks(500) {
-            let places: Vec<String> = (2..agents.len() + 2)
-                .map(|place| format!("${place}"))
-                .collect();
             let sql = AssertSqlSafe(format!(
                 "UPDATE agents SET last_poll_ms = $1 WHERE last_poll_ms < $1 AND id IN ({})",
-                places.join(", ")
+                places(2, agents.len())
             ));
             let mut query = sqlx::query(sql).bind(last_poll_ms);
             for agent in agents {

@@ -3,7 +3,7 @@
 use sqlx::{Any, Row, Transaction};
 
 use super::homes::Home;
-use super::{OrDoing, Store, StoreError, is_taken};
+use super::{OrDoing, Store, StoreError, is_taken, places};
 
 /// What tells a home.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,13 +70,9 @@ impl Store {
     /// The store failed.
     pub async fn home_by_prefix(&self, prefixes: &[String]) -> Result<Option<String>, StoreError> {
         let doing = "look an address up";
-        let places: Vec<String> = (1..=prefixes.len())
-            .map(|place| format!("${place}"))
-            .collect();
-        // Only places are put into the text; the values are bound.
         let sql = sqlx::AssertSqlSafe(format!(
             "SELECT home_id, value FROM home_identifiers WHERE kind = 'prefix' AND value IN ({})",
-            places.join(", ")
+            places(1, prefixes.len())
         ));
         let mut query = sqlx::query(sql);
         for prefix in prefixes {

@@ -356,6 +356,15 @@ impl<T> OrDoing<T> for Result<T, serde_json::Error> {
     }
 }
 
+/// The places of a list in a statement, `$2, $3, $4` for three from the second on. The values are bound, and never
+/// put into the text.
+fn places(first: usize, count: usize) -> String {
+    let places: Vec<String> = (first..first + count)
+        .map(|place| format!("${place}"))
+        .collect();
+    places.join(", ")
+}
+
 /// Whether a statement failed because the key is taken.
 fn is_taken(error: &sqlx::Error) -> bool {
     matches!(error, sqlx::Error::Database(error) if error.is_unique_violation())

@@ -9,7 +9,7 @@ use sqlx::{Any, AssertSqlSafe, Row, Transaction};
 use super::agents::{Agent, agents_in};
 use super::outbox::add;
 use super::sessions::{COLUMNS, StoredSession, read_session};
-use super::{OrDoing, Store, StoreError};
+use super::{OrDoing, Store, StoreError, places};
 use crate::notifications::event::{EventStatus, status_changed};
 use crate::secret;
 
@@ -127,14 +127,10 @@ impl Store {
         let doing = "look for the webhooks of agents that came back";
         let mut homes = Vec::new();
         for agents in agents.chunks(CHUNK) {
-            let places: Vec<String> = (1..=agents.len())
-                .map(|place| format!("${place}"))
-                .collect();
-            // Only places are put into the text; the values are bound.
             let sql = AssertSqlSafe(format!(
                 "SELECT DISTINCT home_id FROM agents WHERE id IN ({}) AND EXISTS (SELECT 1 FROM sessions \
                  WHERE sessions.home_id = agents.home_id AND sink_form = 'webhook')",
-                places.join(", ")
+                places(1, agents.len())
             ));
             let mut query = sqlx::query(sql);
             for agent in agents {
