@@ -37,6 +37,7 @@ pub mod polling;
 pub mod ports;
 pub mod prefix;
 pub mod presence;
+pub mod private_file;
 pub mod proxy;
 pub mod qod;
 pub mod rate;

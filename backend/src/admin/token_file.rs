@@ -1,13 +1,10 @@
 //! The admin token and its file.
 
-use std::fs::OpenOptions;
-use std::io::{ErrorKind, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use crate::config::Config;
-use crate::secret;
 use crate::store::sqlite_file;
+use crate::{private_file, secret};
 
 /// Shortest token that an operator may choose, in characters.
 const SHORTEST: usize = 16;
@@ -46,9 +43,8 @@ pub fn open(config: &Config) -> Result<String, TokenFileError> {
         Some(file) => (file.clone(), false),
         None => (beside(&config.database), true),
     };
-    if may_make && let Some(token) = make(&file)? {
-        tracing::info!(file = %file.display(), "a new admin token was written");
-        return Ok(secret::hash(&token));
+    if may_make && !file.exists() {
+        make(&file)?;
     }
     Ok(secret::hash(&read(&file)?))
 }
@@ -77,25 +73,16 @@ pub fn beside(database: &str) -> PathBuf {
     sqlite_file(database).with_extension("admin-token")
 }
 
-/// Makes the file with a new token. `None`: it is there already.
-fn make(file: &Path) -> Result<Option<String>, TokenFileError> {
-    let failed = |source| TokenFileError::File {
+/// Makes the file with a new token, unless it is there, or another process makes it.
+fn make(file: &Path) -> Result<(), TokenFileError> {
+    let token = secret::token()?;
+    let made = private_file::make(file, &token).map_err(|source| TokenFileError::File {
         doing: "write",
         file: file.to_owned(),
         source,
-    };
-    let mut opened = match OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(file)
-    {
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => return Ok(None),
-        opened => opened.map_err(failed)?,
-    };
-    let token = secret::token()?;
-    opened
-        .write_all(format!("{token}\n").as_bytes())
-        .map_err(failed)?;
-    Ok(Some(token))
+    })?;
+    if made {
+        tracing::info!(file = %file.display(), "a new admin token was written");
+    }
+    Ok(())
 }

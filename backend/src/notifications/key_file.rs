@@ -1,8 +1,6 @@
 //! The key that tokens of receivers are encrypted with, and its file.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{ErrorKind, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
@@ -10,6 +8,7 @@ use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE, URL_S
 
 use super::seal::{KEY_LENGTH, Seal};
 use crate::config::Config;
+use crate::private_file;
 use crate::secret::{self, NoRandomness};
 use crate::store::sqlite_file;
 
@@ -83,41 +82,18 @@ fn decode(text: &str) -> Option<[u8; KEY_LENGTH]> {
         .and_then(|key| key.try_into().ok())
 }
 
-/// Makes the file with a new key, unless another process does. It gets its name when it is whole and on the disk: a
-/// process that starts beside this one must not find half of it, and a power cut must not leave a name alone.
+/// Makes the file with a new key, unless another process does.
 fn make(file: &Path) -> Result<(), KeyFileError> {
-    let failed = |source| KeyFileError::File {
+    let key = STANDARD.encode(secret::random::<KEY_LENGTH>()?);
+    let made = private_file::make(file, &key).map_err(|source| KeyFileError::File {
         doing: "write",
         file: file.to_owned(),
         source,
-    };
-    let mut draft = file.as_os_str().to_owned();
-    draft.push(format!(".{}", secret::uuid()?));
-    let draft = PathBuf::from(draft);
-    let key = STANDARD.encode(secret::random::<KEY_LENGTH>()?);
-    let made = write_new(&draft, &key).and_then(|()| match fs::hard_link(&draft, file) {
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
-        Err(error) => Err(error),
-        Ok(()) => {
-            tracing::info!(file = %file.display(), "a new key for notifications was written");
-            let directory = file
-                .parent()
-                .filter(|parent| !parent.as_os_str().is_empty());
-            File::open(directory.unwrap_or(Path::new(".")))?.sync_all()
-        }
-    });
-    let removed = fs::remove_file(&draft);
-    made.and(removed).map_err(failed)
-}
-
-fn write_new(file: &Path, line: &str) -> std::io::Result<()> {
-    let mut opened = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(file)?;
-    opened.write_all(format!("{line}\n").as_bytes())?;
-    opened.sync_all()
+    })?;
+    if made {
+        tracing::info!(file = %file.display(), "a new key for notifications was written");
+    }
+    Ok(())
 }
 
 #[cfg(test)]
