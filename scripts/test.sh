@@ -30,6 +30,9 @@ tests() {
 step 'cargo fmt' cargo fmt --all --check
 step 'cargo clippy' cargo clippy --locked --workspace --all-targets -- -D warnings
 step 'shellcheck' shellcheck --external-sources scripts/*.sh scripts/lib/*.sh scripts/lib/vm-init .ci/run
+step 'shellcheck of the OpenWrt package' shellcheck --external-sources --check-sourced \
+    openwrt-package/control/* openwrt-package/files/etc/{init.d,uci-defaults}/* \
+    openwrt-package/files/usr/libexec/qod-agent-enrol openwrt-package/files/usr/libexec/rpcd/*
 step 'build' build_programs
 
 step 'the API against its descriptions' scripts/api-test.sh
