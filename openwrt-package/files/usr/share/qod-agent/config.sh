@@ -81,11 +81,14 @@ _qod_convert() {
 _qod_begin_section() { # TYPE NAME; without them, all has been read
 	_qod_end_section
 	[ -n "${2:-}" ] || return 0
-	if [ "$2" = "cfg$CONFIG_NUM_SECTIONS" ]; then
-		_qod_complain "qod-agent.@$1" "the section has no name: write config $1 '$1'"
-		_qod_section=-
-		return 0
-	fi
+	case $2 in
+		# So uci calls one that has no name.
+		cfg[0-9a-f][0-9a-f][0-9a-f][0-9a-f][0-9a-f][0-9a-f]*)
+			_qod_complain "qod-agent.@$1" "the section has no name: write config $1 '$1'"
+			_qod_section=-
+			return 0
+			;;
+	esac
 	_qod_section=$2
 	[ "$2" != main ] || return 0
 	_qod_sections="$_qod_sections$2 "
@@ -229,7 +232,7 @@ _qod_explain() { # MESSAGE FILE
 	message=${message#"$2": }
 	key=${message%%: *}
 	case $key in
-		"$message" | *[!A-Za-z.]*)
+		"$message" | *[!A-Za-z0-9._]*)
 			_qod_complain qod-agent "${message:-$QOD_AGENT cannot be run}"
 			return
 			;;
