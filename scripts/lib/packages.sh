@@ -25,6 +25,15 @@ NEEDED_FOR_VM=(
     strip:binutils
 )
 
+# All that scripts/build-ipk.sh needs, but for a program that is built before.
+# shellcheck disable=SC2034 # build-ipk.sh reads it
+NEEDED_FOR_IPK=(
+    make:make
+    readelf:binutils
+    advdef:advancecomp
+    git:git
+)
+
 # The same for scripts/api-test.sh.
 # shellcheck disable=SC2034 # api-test.sh reads it
 NEEDED_FOR_API=(
