@@ -29,28 +29,35 @@ FOLDER=
 KEY=
 APK_KEY=
 while [ $# -gt 0 ]; do
+    [ -n "${1#--sign*}" ] || [ -n "${2:-}" ] || usage
     case $1 in
-        --sign) KEY=${2:-} && shift ;;
-        --sign-apk) APK_KEY=${2:-} && shift ;;
+        --sign) KEY=$2 && shift 2 ;;
+        --sign-apk) APK_KEY=$2 && shift 2 ;;
         -*) usage ;;
-        *) [ -z "$FOLDER" ] || usage; FOLDER=$1 ;;
+        *)
+            [ -z "$FOLDER" ] || usage
+            FOLDER=$1 && shift
+            ;;
     esac
-    shift || usage
 done
 [ -n "$FOLDER" ] || usage
-FOLDER=$(cd "$FROM" && cd "$FOLDER" 2> /dev/null && pwd) || die "there is no folder $FOLDER"
+# What the caller names is where the caller is.
+[[ $FOLDER = /* ]] || FOLDER=$FROM/$FOLDER
+[[ -z $KEY || $KEY = /* ]] || KEY=$FROM/$KEY
+[[ -z $APK_KEY || $APK_KEY = /* ]] || APK_KEY=$FROM/$APK_KEY
+[ -d "$FOLDER" ] || die "there is no folder $FOLDER"
 
 # check_key KEY: ends the script if the key is not kept as a secret.
 check_key() {
     [ -f "$1" ] || die "there is no key $1"
-    [[ $(realpath "$1")/ != "$PWD"/* ]] || die "the key $1 is in the repository: keep it elsewhere"
+    [[ $(realpath "$1") != "$(pwd -P)"/* ]] || die "the key $1 is in the repository: keep it elsewhere"
     [ $((0$(stat -L -c %a "$1") & 077)) = 0 ] || die "the key $1 is open to others: chmod 600"
 }
 
 # stanza IPK: its control fields and where it is, as opkg reads them.
 stanza() {
     local control
-    control=$(tar -xzOf "$1" ./control.tar.gz | tar -xzO ./control) || die "$1 is no package"
+    control=$( (tar -xzOf "$1" ./control.tar.gz | tar -xzO ./control) 2> /dev/null) || die "$1 is no package"
     awk -v name="${1##*/}" -v size="$(stat -c %s "$1")" -v sum="$(sha256sum < "$1" | cut -d ' ' -f 1)" '
         /^Description:/ { printf "Filename: %s\nSize: %s\nSHA256sum: %s\n", name, size, sum }
         { print }
@@ -63,8 +70,6 @@ key_name() {
     sed -n 2p "$1" | base64 -d | od -An -tx1 -j2 -N8 | tr -d ' \n' | sed 's/^0*//'
 }
 
-KEY=${KEY:+$(cd "$FROM" && realpath "$KEY")}
-APK_KEY=${APK_KEY:+$(cd "$FROM" && realpath "$APK_KEY")}
 [ -z "$KEY" ] || check_key "$KEY"
 [ -z "$APK_KEY" ] || check_key "$APK_KEY"
 if [ -n "$KEY" ] && ! has usign; then
@@ -91,7 +96,7 @@ if [ -n "$KEY" ]; then
 fi
 if [ -e "${APKS[0]}" ] && has apk; then
     (cd "$FOLDER" && apk mkndx --allow-untrusted ${APK_KEY:+--sign-key "$APK_KEY"} \
-        --output "$NEW/packages.adb" -- *.apk)
+        --output "$NEW/packages.adb" ./*.apk)
 elif [ -n "$APK_KEY" ]; then
     die "nothing was signed for apk: it needs an .apk in $FOLDER, and apk (apk-tools 3)"
 fi

@@ -27,13 +27,21 @@ usage() {
     exit 2
 }
 
+# absolute PATH: of what the caller named in the folder where it is.
+absolute() {
+    case $1 in
+        /*) printf '%s' "$1" ;;
+        *) printf '%s' "$FROM/$1" ;;
+    esac
+}
+
 WORDS=()
 SIGNING=()
 while [ $# -gt 0 ]; do
     case $1 in
         --sign | --sign-apk)
             [ -n "${2:-}" ] || usage
-            SIGNING+=("$1" "$(cd "$FROM" && realpath "$2")")
+            SIGNING+=("$1" "$(absolute "$2")")
             shift 2
             ;;
         -*) usage ;;
@@ -42,7 +50,7 @@ while [ $# -gt 0 ]; do
 done
 [ ${#WORDS[@]} = 1 ] || [ ${#WORDS[@]} = 2 ] || usage
 ARCH=${WORDS[0]}
-BINARY=${WORDS[1]:+$(cd "$FROM" && realpath "${WORDS[1]}")}
+BINARY=${WORDS[1]:+$(absolute "${WORDS[1]}")}
 elf_of_arch "$ARCH" > /dev/null || die "$ARCH is none of OpenWrt's package architectures with a processor"
 
 NEEDED=("${NEEDED_FOR_IPK[@]}")
@@ -67,13 +75,13 @@ export LC_ALL=C
 
 WORK=$(mktemp -d)
 trap 'rm -rf "$WORK"' EXIT
-TOP=$PWD
 OUT=target/openwrt/$ARCH
 mkdir -p "$OUT" "$WORK/staged/bin" "$WORK/root" "$WORK/control"
 install -m0755 "$BINARY" "$WORK/staged/bin/qod-agent"
-plain_copy "$WORK/source" Cargo.toml openwrt-package
-make --no-print-directory -s -C "$WORK/source/openwrt-package" -I "$TOP/scripts/lib/sdk/include" \
-    TOPDIR="$TOP/scripts/lib/sdk" INCLUDE_DIR="$TOP/scripts/lib/sdk" \
+# Make knows no names with spaces in them.
+plain_copy "$WORK/source" Cargo.toml openwrt-package scripts/lib/sdk
+make --no-print-directory -s -C "$WORK/source/openwrt-package" \
+    TOPDIR="$WORK/source/sdk" INCLUDE_DIR="$WORK/source/sdk" \
     STAGED="$WORK/staged" ROOT="$WORK/root" CONTROL="$WORK/control" ARCH="$ARCH" EPOCH="$EPOCH" \
     || die "openwrt-package/Makefile does not say what is in the package"
 

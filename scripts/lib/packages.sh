@@ -33,6 +33,14 @@ NEEDED_FOR_IPK=(
     advdef:advancecomp
     git:git
 )
+# What scripts/package-test.sh needs besides. The compiler makes programs that are refused.
+# shellcheck disable=SC2034 # package-test.sh reads it
+NEEDED_FOR_PACKAGE_TEST=(
+    busybox:busybox-static
+    signify-openbsd:signify-openbsd
+    openssl:openssl
+    x86_64-linux-gnu-gcc:gcc-x86-64-linux-gnu
+)
 
 # The same for scripts/api-test.sh.
 # shellcheck disable=SC2034 # api-test.sh reads it
