@@ -3,7 +3,8 @@
 #
 #   scripts/build-feed.sh FOLDER [--sign KEY] [--sign-apk KEY]
 #
-# Packages and Packages.gz for opkg, packages.adb for apk where there is an apk to make it.
+# Packages and Packages.gz for opkg, packages.adb for apk where there is an apk to make it. The name of an .apk does
+# not say its architecture: for apk, each has its own folder.
 #
 # --sign KEY signs for opkg: with usign if it is here, else with signify-openbsd, which writes the same format.
 # A key without a password is made by
@@ -64,10 +65,9 @@ stanza() {
         END { print "" }' <<< "$control"
 }
 
-# key_name SIGNATURE: under which name the router looks for the public key. Usign writes the number of the key
-# without leading zeros.
+# key_name SIGNATURE: under which name the router looks for the public key.
 key_name() {
-    sed -n 2p "$1" | base64 -d | od -An -tx1 -j2 -N8 | tr -d ' \n' | sed 's/^0*//'
+    sed -n 2p "$1" | base64 -d | od -An -tx1 -j2 -N8 | tr -d ' \n'
 }
 
 [ -z "$KEY" ] || check_key "$KEY"
@@ -94,13 +94,13 @@ if [ -n "$KEY" ]; then
         signify-openbsd -S -m "$NEW/Packages" -s "$KEY" -x "$NEW/Packages.sig"
     fi
 fi
-if [ -e "${APKS[0]}" ] && has apk; then
+if has apk && [ -e "${APKS[0]}" ]; then
     (cd "$FOLDER" && apk mkndx --allow-untrusted ${APK_KEY:+--sign-key "$APK_KEY"} \
         --output "$NEW/packages.adb" ./*.apk)
 elif [ -n "$APK_KEY" ]; then
     die "nothing was signed for apk: it needs an .apk in $FOLDER, and apk (apk-tools 3)"
 fi
 # A signature of another index is worse than none: opkg refuses the feed.
-rm -f "$FOLDER"/{Packages.sig,packages.adb}
+rm -f "$FOLDER/Packages.sig"
 mv "$NEW"/* "$FOLDER/"
 [ -z "$KEY" ] || echo "signed for opkg: the public key is /etc/opkg/keys/$(key_name "$FOLDER/Packages.sig") on routers"
