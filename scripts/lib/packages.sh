@@ -25,6 +25,12 @@ NEEDED_FOR_VM=(
     strip:binutils
 )
 
+# The same for scripts/api-test.sh.
+# shellcheck disable=SC2034 # api-test.sh reads it
+NEEDED_FOR_API=(
+    python:ensurepip:python3-venv
+)
+
 # All that scripts/build-ipk.sh needs, but for a program that is built before.
 # shellcheck disable=SC2034 # build-ipk.sh reads it
 NEEDED_FOR_IPK=(
@@ -40,12 +46,6 @@ NEEDED_FOR_PACKAGE_TEST=(
     signify-openbsd:signify-openbsd
     openssl:openssl
     x86_64-linux-gnu-gcc:gcc-x86-64-linux-gnu
-)
-
-# The same for scripts/api-test.sh.
-# shellcheck disable=SC2034 # api-test.sh reads it
-NEEDED_FOR_API=(
-    python:ensurepip:python3-venv
 )
 
 die() {
