@@ -66,7 +66,7 @@ fi
 check_static "$ARCH" "$BINARY"
 
 EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2> /dev/null || true)}
-[[ $EPOCH =~ ^[0-9]+$ ]] || die "no time for the package: this is no git checkout, so set SOURCE_DATE_EPOCH"
+[[ $EPOCH =~ ^[0-9]+$ ]] || die "no time for the package: git has no commit here, so set SOURCE_DATE_EPOCH"
 # What apk makes takes it from here.
 export SOURCE_DATE_EPOCH=$EPOCH
 # Neither the builder's umask nor language changes the package.
