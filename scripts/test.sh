@@ -68,6 +68,11 @@ else
     step 'unit tests' tests --workspace --lib --bins
     FAILED+=('tests against the kernel (not run)')
 fi
+if has apt-get; then
+    step 'the package for OpenWrt' scripts/package-test.sh
+else
+    NOT_RUN+=("the package for OpenWrt: scripts/build-static.sh needs Debian's packages")
+fi
 if has apt-get && [ "$(dpkg --print-architecture)" = amd64 ]; then
     step "tests on the distribution's kernel" scripts/vm-test.sh
 else

@@ -31,6 +31,23 @@ NEEDED_FOR_API=(
     python:ensurepip:python3-venv
 )
 
+# All that scripts/build-ipk.sh needs, but for a program that is built before.
+# shellcheck disable=SC2034 # build-ipk.sh reads it
+NEEDED_FOR_IPK=(
+    make:make
+    readelf:binutils
+    advdef:advancecomp
+    git:git
+)
+# What scripts/package-test.sh needs besides. The compiler makes programs that are refused.
+# shellcheck disable=SC2034 # package-test.sh reads it
+NEEDED_FOR_PACKAGE_TEST=(
+    busybox:busybox-static
+    signify-openbsd:signify-openbsd
+    openssl:openssl
+    x86_64-linux-gnu-gcc:gcc-x86-64-linux-gnu
+)
+
 die() {
     printf '%s: %s\n' "${0##*/}" "$*" >&2
     exit 1
