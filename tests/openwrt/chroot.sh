@@ -18,7 +18,7 @@ if [ ! -e "$root/bin/busybox" ]; then
 fi
 # shellcheck disable=SC2016 # The inner shell expands these.
 exec unshare --mount --pid --net --ipc --uts --fork --kill-child -- /bin/sh -c '
-    mount -t proc proc "$1/proc" && mount -t sysfs sysfs "$1/sys" && mount -t tmpfs dev "$1/dev" || exit
+    mount --bind "$1" "$1" && mount -t proc proc "$1/proc" && mount -t sysfs sysfs "$1/sys" && mount -t tmpfs dev "$1/dev" || exit
     for each in null zero random urandom tty; do : > "$1/dev/$each"; mount --bind "/dev/$each" "$1/dev/$each"; done
     root=$1
     shift

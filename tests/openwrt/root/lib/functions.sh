@@ -35,10 +35,11 @@ config_load() {
     done
     CONFIG_SECTIONS=
     CONFIG_SECTION=
+    CONFIG_NUM_SECTIONS=0
     _config_lists=
     _config_options=
     _text=$(/sbin/uci -q -n ${UCI_CONFIG_DIR:+-c "$UCI_CONFIG_DIR"} export "$1") || return 1
-    # uci has quoted every value.
+    # uci has quoted every value, and given a section without a name one like cfg02493d.
     eval "$_text"
     [ -z "$CONFIG_SECTION" ] || config_cb
 }
@@ -47,6 +48,7 @@ package() { return 0; }
 
 config() { # TYPE NAME
     CONFIG_SECTION=$2
+    CONFIG_NUM_SECTIONS=$((CONFIG_NUM_SECTIONS + 1))
     append CONFIG_SECTIONS "$2"
     config_set "$2" TYPE "$1"
     config_cb "$1" "$2"
@@ -146,8 +148,9 @@ user_add() { # NAME UID GID [DESCRIPTION [HOME [SHELL]]]
 
 # What a package's control file names in Require-User, as NAME=UID:GROUP=GID words.
 add_group_and_user() { # PACKAGE
-    local each name group
-    for each in $(sed -n 's/^Require-User: *//p' "${IPKG_INSTROOT:-}/usr/lib/opkg/info/$1.control" 2> /dev/null); do
+    local each name group all
+    all=$(sed -n 's/^Require-User: *//p' "${IPKG_INSTROOT:-}/usr/lib/opkg/info/$1.control" 2> /dev/null)
+    for each in $all; do
         name=${each%%:*}
         group=${each#*:}
         group=${group%%:*}

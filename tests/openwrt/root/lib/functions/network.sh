@@ -24,20 +24,20 @@ network_is_up() { # INTERFACE
 
 # As with netifd, an interface that is down has no layer 3 device.
 network_get_device() { # VARIABLE INTERFACE
-    local _network_dev=
+    local _network_dev=''
     network_is_up "$2" || { eval "$1="; return 1; }
     _network_ready "$2"
     eval "$1=\$_network_dev"
 }
 
 network_get_physdev() { # VARIABLE INTERFACE
-    local _network_dev=
+    local _network_dev=''
     _network_dev=$(_network_device "$2") || { eval "$1="; return 1; }
     eval "$1=\$_network_dev"
 }
 
 _network_address() { # VARIABLE INTERFACE FAMILY KEEP-PREFIX
-    local _network_dev= _network_found=
+    local _network_dev='' _network_found=''
     if _network_ready "$2"; then
         _network_found=$(/sbin/ip -o "-$3" addr show dev "$_network_dev" scope global 2> /dev/null \
             | sed -n "s/.* inet6* \\([^ ]*\\) .*/\\1/p" | head -n 1)

@@ -1,4 +1,4 @@
-# shellcheck shell=dash
+# shellcheck shell=dash disable=SC2119,SC2120
 # A subset of OpenWrt's `procd.sh` for this project's tests: what an init script says of its instances and
 # triggers. Sourced by rc.common.
 #

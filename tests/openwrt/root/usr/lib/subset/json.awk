@@ -169,7 +169,7 @@ function filter(me, path,   name, i, any, at) {
     }
     if (match(path, /^\.[A-Za-z0-9_-]+/)) { name = substr(path, 2, RLENGTH - 1); at = RLENGTH }
     else if (match(path, /^\.\*/)) { name = "*"; at = 2 }
-    else if (match(path, /^\[[^\]]*\]/)) {
+    else if (match(path, /^\[[^]]*\]/)) {
         name = substr(path, 2, RLENGTH - 2); at = RLENGTH
         gsub(/^["']|["']$/, "", name)
     }

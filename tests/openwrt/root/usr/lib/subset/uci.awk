@@ -296,7 +296,7 @@ function open(text, valued,   at, part, n) {
 }
 
 function find_anonymous(text,   kind, place, i, n, found) {
-    if (text !~ /^@[^\[]*\[-?[0-9]+\]$/) fail("Invalid argument")
+    if (text !~ /^@[^[]*\[-?[0-9]+\]$/) fail("Invalid argument")
     kind = substr(text, 2, index(text, "[") - 2)
     place = substr(text, index(text, "[") + 1) + 0
     n = 0
@@ -469,7 +469,7 @@ function write_package(name,   path, new) {
 function import(name,   line, text) {
     if (name !~ /^[A-Za-z0-9_-]+$/) fail("Invalid argument")
     text = ""
-    while ((getline line < "-") > 0) text = text line "\n"
+    while (("cat" | getline line) > 0) text = text line "\n"
     parse(text)
     system("mkdir -p '" CONF "'")
     write_package(name)
