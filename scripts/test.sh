@@ -33,12 +33,16 @@ step 'shellcheck' shellcheck --external-sources scripts/*.sh scripts/lib/*.sh sc
 step 'shellcheck of the OpenWrt package' shellcheck --external-sources --check-sourced \
     openwrt-package/control/* openwrt-package/files/etc/{init.d,uci-defaults}/* \
     openwrt-package/files/usr/libexec/qod-agent-enrol openwrt-package/files/usr/libexec/rpcd/*
+mapfile -t subset < <(grep -rlE '^#!/bin/sh|^# shellcheck shell=' tests/openwrt/root)
+step "shellcheck of the subset of OpenWrt" shellcheck --external-sources \
+    tests/openwrt/*.sh tests/openwrt/cases/*.sh "${subset[@]}"
 step 'build' build_programs
 
 step 'the API against its descriptions' scripts/api-test.sh
 
 NOT_RUN=()
 if reason=$(can_make_namespaces 2>&1); then
+    step "the subset of OpenWrt's user land" as_root tests/openwrt/test.sh
     if [ "$(id -u)" != 0 ]; then
         # The tests need root, the build does not.
         triple=$(rustc --print host-tuple | tr 'a-z-' 'A-Z_')
