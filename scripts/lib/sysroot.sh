@@ -48,10 +48,11 @@ apt_mirrors() {
     local codename
     # shellcheck source=/dev/null
     codename=$(. /etc/os-release && echo "${VERSION_CODENAME:-}")
-    # shellcheck disable=SC2016 # apt fills them in
-    apt-get indextargets --format '$(REPO_URI) $(RELEASE)' 'Created-By: Packages' \
+    # What an update would ask for: known before the first one, too.
+    apt-get update --print-uris 2> /dev/null \
+        | sed -n "s#^'\(.*\)/dists/\(.*\)/InRelease'.*#\1 \2#p" \
         | awk -v own="$codename" -v suite="$SYSROOT_SUITE" '
-            $2 == "/" || $2 ~ /-(security|updates|backports)/ || $1 ~ /^cdrom:/ { next }
+            $2 ~ /-(security|updates|backports)|\// || $1 ~ /^cdrom:/ { next }
             $2 == own || $2 == suite { if (!seen[$1]++) print $1; next }
             { others[++n] = $1 }
             END { for (i = 1; i <= n; i++) if (!seen[others[i]]++) print others[i] }'
