@@ -25,6 +25,23 @@ NEEDED_FOR_VM=(
     strip:binutils
 )
 
+# All that scripts/build-static.sh needs, besides a compiler for the architecture.
+# shellcheck disable=SC2034 # build-static.sh reads it
+NEEDED_FOR_STATIC=(
+    cc:gcc
+    /usr/include/stdlib.h:libc6-dev
+    readelf:binutils
+    pkg-config:pkg-config
+    /etc/ssl/certs/ca-certificates.crt:ca-certificates
+    timeout:coreutils
+)
+# The same where the C libraries come from Debian's packages.
+# shellcheck disable=SC2034 # build-static.sh reads it
+NEEDED_FOR_SYSROOT=(
+    dpkg-deb:dpkg
+    /usr/share/keyrings/debian-archive-keyring.gpg:debian-archive-keyring
+)
+
 # The same for scripts/api-test.sh.
 # shellcheck disable=SC2034 # api-test.sh reads it
 NEEDED_FOR_API=(
