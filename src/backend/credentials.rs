@@ -8,12 +8,10 @@ use rustls::RootCertStore;
 use ureq::tls::{Certificate, ClientCert, PemItem, PrivateKey, RootCerts};
 
 use crate::config::{Backend, Error, Token};
+use crate::token_file;
 
 /// Where OpenWrt and Debian keep the authorities that a system trusts.
 pub(crate) const SYSTEM_AUTHORITIES: &str = "/etc/ssl/certs/ca-certificates.crt";
-
-/// Longest token, in bytes.
-const LONGEST_TOKEN: usize = 4096;
 
 /// The agent's bearer token, if it has one.
 pub(super) fn token(backend: &Backend) -> Result<Option<String>, Error> {
@@ -43,7 +41,7 @@ pub(super) fn token_in(path: &Path) -> Result<String, Error> {
 
 /// Whether `text` can stand in an `Authorization` header.
 pub(super) fn is_token(text: &str) -> bool {
-    (1..=LONGEST_TOKEN).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic())
+    (1..=token_file::LONGEST).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic())
 }
 
 /// The authorities that the backend's certificate may come from.
