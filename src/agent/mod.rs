@@ -333,6 +333,7 @@ impl Agent {
         if self.wants_retry() && now >= self.retry {
             self.retry = now + RETRY;
             self.pending.queues = true;
+            self.queues.look_again();
             self.pending.neighbours = true;
             self.devices.ask_again();
             self.pending.links |= self.troubles.links.is_some();

@@ -47,17 +47,11 @@ pub(super) fn kernel(bits: MarkBits, release: &str) -> facts::Kernel {
 fn inside(bits: MarkBits, release: &str) -> facts::Kernel {
     let mut kernel = facts::Kernel::untried("nf_tables is missing");
     kernel.queues = queues(release);
-    let opened = Nft::open(bits).and_then(|mut nft| {
-        nft.observe()?;
-        Ok(nft)
-    });
-    let mut nft = match opened {
-        Ok(nft) => nft,
-        Err(error) => {
-            kernel.nf_tables = Ability::Missing(error.to_string());
-            return kernel;
-        }
-    };
+    let mut nft = Nft::new(bits);
+    if let Err(error) = nft.observe() {
+        kernel.nf_tables = Ability::Missing(error.to_string());
+        return kernel;
+    }
     kernel.nf_tables = Ability::There;
     kernel.limit = able(nft.has_limit());
     kernel.moves_ends = able(nft.moves_end());
