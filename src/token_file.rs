@@ -72,19 +72,20 @@ impl Replacement {
         folder
             .try_lock()
             .map_err(|error| failed("another process is replacing it")(io::Error::from(error)))?;
-        // One that was killed may have left it.
-        match fs::remove_file(&temporary) {
-            Err(error) if error.kind() != ErrorKind::NotFound => {
-                return Err(failed("removing what an earlier try left")(error));
+        let new = || {
+            let mut options = OpenOptions::new();
+            options.write(true).create_new(true).mode(0o600);
+            options.open(&temporary)
+        };
+        let made = match new() {
+            // One that was killed may have left it.
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+                fs::remove_file(&temporary).map_err(failed("removing what an earlier try left"))?;
+                new()
             }
-            _ => {}
-        }
-        let file = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&temporary)
-            .map_err(failed("making a new file beside it"))?;
+            made => made,
+        };
+        let file = made.map_err(failed("making a new file beside it"))?;
         let replacement = Self {
             folder,
             file,
