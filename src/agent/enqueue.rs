@@ -5,6 +5,9 @@ use qod_wire::{QueueMode, Warning};
 use super::Agent;
 use crate::queue::{Kind, Root, Shaper};
 
+/// The code of a warning that tells what the queues do without.
+pub(super) const INCOMPLETE: &str = "QUEUE_INCOMPLETE";
+
 impl Agent {
     /// Brings the queues to what is wanted; a trouble is reported, and never costs a mark.
     pub(super) async fn enqueue(&mut self) {
@@ -79,7 +82,7 @@ fn incomplete(missing: &[Kind]) -> Option<Warning> {
         .iter()
         .map(|kind| format!("this kernel has no {}: {}", kind.title(), kind.advice()));
     let message = each.collect::<Vec<_>>().join("; ");
-    (!missing.is_empty()).then(|| Warning::new("QUEUE_INCOMPLETE", message))
+    (!missing.is_empty()).then(|| Warning::new(INCOMPLETE, message))
 }
 
 /// What another program's qdisc makes of a session's code point.
