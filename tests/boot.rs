@@ -74,10 +74,11 @@ fn an_agent_that_is_there_first_waits_for_everything_else() {
     let at = SocketAddr::new(server_v4(18).into(), 53);
     let _names = NameServer::start(&home.internet, at, server_v4(19));
     let _after = names("nameserver 198.51.100.18\n");
-    let status = script.wait_status("the session", RECOVERY, |status| {
-        status["revision"] == revision && status["sessions"][0]["state"] == "ACTIVE"
+    script.wait_status("the session, and nothing missing", RECOVERY, |status| {
+        status["revision"] == revision
+            && status["sessions"][0]["state"] == "ACTIVE"
+            && codes(status).is_empty()
     });
-    assert_eq!(codes(&status), Vec::<&str>::new());
     let phone = Observer::start(&home, Device::Phone);
     let flow = Exchange::new(5010, server_v4(5), 33001);
     assert_eq!(phone.udp(&flow).dscp(), (EF, EF));
