@@ -324,6 +324,26 @@ fn credentials_are_read_as_run_reads_them() {
 }
 
 #[test]
+fn a_router_without_authorities_is_told_what_brings_them() {
+    let home = Home::without_modem();
+    let mut config = config();
+    config["backend"] = json!({ "url": "https://b", "token": "t" });
+    let folder = Folder::new();
+    let file = folder.write("config.json", config.to_string());
+    let mut shell = home.router.command("sh");
+    // In this shell's own view of the files.
+    shell.args([
+        "-c",
+        "mount -t tmpfs none /etc/ssl/certs && exec \"$0\" \"$@\"",
+    ]);
+    shell.arg(agent::binary()).args(["run", "--config"]);
+    let output = shell.arg(file).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let package = "ca-certificates.crt: does not exist: install ca-bundle";
+    assert!(text(&output).contains(package), "{}", text(&output));
+}
+
+#[test]
 fn a_broken_configuration_is_named_and_the_kernel_is_looked_at() {
     let home = Home::without_modem();
     let mut broken = config();
