@@ -13,6 +13,7 @@ use serde_json::{Map, Value};
 
 pub use backend::{Backend, Token};
 
+use crate::excerpt::excerpt;
 use crate::nft::MarkBits;
 
 /// Where the configuration is when no `--config` is given.
@@ -69,10 +70,11 @@ pub struct Error {
 
 impl Error {
     /// The file, and what is wrong with it (in the configuration, beginning with the key).
-    pub(crate) fn new(file: &Path, what: impl Into<String>) -> Self {
+    pub(crate) fn new(file: &Path, what: impl AsRef<str>) -> Self {
         Self {
             file: file.to_owned(),
-            what: what.into(),
+            // It may quote what stands in the file, and scripts read it line by line.
+            what: excerpt(what.as_ref()),
         }
     }
 }
@@ -91,7 +93,7 @@ impl Config {
     /// # Errors
     /// The file cannot be read, is not JSON, or has an unknown, missing or illegal key.
     pub fn read(path: &Path) -> Result<Self, Error> {
-        let error = |what| Error::new(path, what);
+        let error = |what: String| Error::new(path, what);
         let text =
             std::fs::read_to_string(path).map_err(|e| error(format!("cannot be read: {e}")))?;
         let folder = path.parent().unwrap_or(Path::new(""));

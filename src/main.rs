@@ -17,7 +17,7 @@ const USAGE: &str = "\
 usage: qod-agent run [--config FILE]
        qod-agent status [--json] [--config FILE]
        qod-agent enrol [--rotate] [--config FILE]
-       qod-agent check [--config FILE]
+       qod-agent check [--config-only] [--config FILE]
        qod-agent reset [--force]
        qod-agent --version
 
@@ -31,7 +31,7 @@ enum Command {
     Run,
     Status(Form),
     Enrol(Step),
-    Check,
+    Check { config_only: bool },
     Reset { force: bool },
     Version,
 }
@@ -61,7 +61,8 @@ fn main() -> ExitCode {
                 false => Failed::Doing(error.to_string()),
             })
         }),
-        Command::Check => examine(&path),
+        Command::Check { config_only: true } => configured(&path, |_| Ok(String::new())),
+        Command::Check { config_only: false } => examine(&path),
         Command::Reset { force } => finish(reset::reset(force).map_err(Failed::doing)),
     }
 }
@@ -133,7 +134,7 @@ fn parse(mut arguments: impl Iterator<Item = OsString>) -> Result<(Command, Path
         Some("run") => Command::Run,
         Some("status") => Command::Status(Form::Table),
         Some("enrol") => Command::Enrol(Step::First),
-        Some("check") => Command::Check,
+        Some("check") => Command::Check { config_only: false },
         Some("reset") => Command::Reset { force: false },
         Some("--version" | "-V") => Command::Version,
         _ => return Err(format!("{first:?} is not a command")),
@@ -143,6 +144,7 @@ fn parse(mut arguments: impl Iterator<Item = OsString>) -> Result<(Command, Path
             (Some("--config"), _) => path = arguments.next().ok_or("--config needs a file")?.into(),
             (Some("--json"), Command::Status(form)) => *form = Form::Json,
             (Some("--rotate"), Command::Enrol(step)) => *step = Step::Rotate,
+            (Some("--config-only"), Command::Check { config_only }) => *config_only = true,
             (Some("--force"), Command::Reset { force }) => *force = true,
             _ => return Err(format!("{argument:?} is not an argument of this command")),
         }

@@ -37,7 +37,7 @@ pub enum Error {
     Lock(lock::Error),
     /// A credential file cannot be used.
     Credentials(config::Error),
-    /// There is no way to nf_tables.
+    /// nf_tables may not be changed.
     Nft(nft::Error),
     /// There is no way to rtnetlink.
     Link(link::Error),
@@ -86,9 +86,13 @@ pub fn run(config: &Config) -> Result<(), Error> {
 }
 
 async fn start(config: &Config) -> Result<(), Error> {
-    // First of all, so that a missing right or module is one sentence.
-    let mut nft = Nft::open(config.mark_bits).map_err(Error::Nft)?;
-    nft.observe().map_err(Error::Nft)?;
+    // First of all, so that a missing right is one sentence. Anything else may come with a module: until then
+    // the agent says in every report what is missing.
+    let mut nft = Nft::new(config.mark_bits);
+    match nft.observe() {
+        Err(error) if error.is_missing_right() => return Err(Error::Nft(error)),
+        _ => {}
+    }
 
     let uplink = Uplink::new(config).map_err(Error::Credentials)?;
     let rtnetlink = Rtnetlink::open().map_err(Error::Link)?;

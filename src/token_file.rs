@@ -3,9 +3,13 @@
 use std::ffi::OsString;
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, ErrorKind, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, fchown};
+use std::hash::{BuildHasher, RandomState};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, fchown};
 use std::path::{Path, PathBuf};
+
+/// Longest token, in bytes.
+pub(crate) const LONGEST: usize = 4096;
 
 /// Why the file is not replaced.
 #[derive(Debug)]
@@ -40,10 +44,11 @@ pub struct Replacement {
 }
 
 impl Replacement {
-    /// Makes the new file, empty, with mode 0600 and the owner of the one that it will replace.
+    /// Makes the new file, with room for any token, mode 0600 and the owner of the one that it will replace.
     ///
     /// # Errors
-    /// The folder does not exist or cannot be written, or somebody else replaces the file at this moment.
+    /// The folder does not exist or cannot be written, its filesystem is full, or somebody else replaces the file
+    /// at this moment.
     pub fn begin(path: &Path) -> Result<Self, Error> {
         let failed = |doing| {
             move |source| Error {
@@ -67,19 +72,20 @@ impl Replacement {
         folder
             .try_lock()
             .map_err(|error| failed("another process is replacing it")(io::Error::from(error)))?;
-        // One that was killed may have left it.
-        match fs::remove_file(&temporary) {
-            Err(error) if error.kind() != ErrorKind::NotFound => {
-                return Err(failed("removing what an earlier try left")(error));
+        let new = || {
+            let mut options = OpenOptions::new();
+            options.write(true).create_new(true).mode(0o600);
+            options.open(&temporary)
+        };
+        let made = match new() {
+            // One that was killed may have left it.
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+                fs::remove_file(&temporary).map_err(failed("removing what an earlier try left"))?;
+                new()
             }
-            _ => {}
-        }
-        let file = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&temporary)
-            .map_err(failed("making a new file beside it"))?;
+            made => made,
+        };
+        let file = made.map_err(failed("making a new file beside it"))?;
         let replacement = Self {
             folder,
             file,
@@ -89,6 +95,9 @@ impl Replacement {
         replacement
             .keep_owner()
             .map_err(failed("giving the new file its owner"))?;
+        replacement
+            .reserve()
+            .map_err(failed("making room for a token"))?;
         Ok(replacement)
     }
 
@@ -104,13 +113,26 @@ impl Replacement {
         fchown(&self.file, Some(old.uid()), Some(old.gid()))
     }
 
+    /// Fills the file, down to the disk, so that the token is written over what has its room already. The bytes
+    /// are random: flash filesystems compress, and would keep no room for zeros.
+    fn reserve(&self) -> io::Result<()> {
+        let random = RandomState::new();
+        let filler: Vec<u8> = (0..=LONGEST / 8)
+            .flat_map(|count| random.hash_one(count).to_ne_bytes())
+            .collect();
+        self.file.write_all_at(&filler, 0)?;
+        self.file.sync_all()
+    }
+
     /// Writes the token and puts the file in its place.
     ///
     /// # Errors
     /// The old file is still there, unchanged.
-    pub fn finish(mut self, token: &str) -> Result<(), Error> {
+    pub fn finish(self, token: &str) -> Result<(), Error> {
+        let line = format!("{token}\n");
         self.file
-            .write_all(format!("{token}\n").as_bytes())
+            .write_all_at(line.as_bytes(), 0)
+            .and_then(|()| self.file.set_len(line.len() as u64))
             .and_then(|()| self.file.sync_all())
             .and_then(|()| fs::rename(&self.temporary, &self.path))
             .map_err(|source| Error {

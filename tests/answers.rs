@@ -507,8 +507,10 @@ fn one_bad_session_costs_nobody_anything() {
             .script
             .wait_status("nameless", LIMIT, |status| status["revision"] == next);
         assert_eq!(status["sessions"][0]["state"], "ACTIVE");
-        assert_eq!(status["warnings"][0]["code"], "BAD_INSTRUCTIONS");
-        assert!(status["warnings"][0]["message"].as_str().unwrap().len() < 600);
+        let warnings = status["warnings"].as_array().unwrap();
+        let warning = warnings.iter().find(|w| w["code"] == "BAD_INSTRUCTIONS");
+        let warning = warning.unwrap_or_else(|| panic!("{status}"));
+        assert!(warning["message"].as_str().unwrap().len() < 600);
         case.marks_stay();
     }
     let grown = peak(&case.agent) - idle;

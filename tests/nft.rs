@@ -84,7 +84,7 @@ fn admitted(entries: &[Entry]) -> Vec<&Session> {
 }
 
 fn open() -> Nft {
-    Nft::open(MarkBits::from_mask(0x7f00_0000).unwrap()).unwrap()
+    Nft::new(MarkBits::from_mask(0x7f00_0000).unwrap())
 }
 
 /// Makes the kernel hold these sessions and reads it back.
@@ -153,7 +153,7 @@ fn another_mask_is_another_layout() {
         devices();
         let entries = entries(&[full_session("a", 23)]);
         apply(&mut open(), &admitted(&entries));
-        let mut nft = Nft::open(MarkBits::from_mask(0x7f).unwrap()).unwrap();
+        let mut nft = Nft::new(MarkBits::from_mask(0x7f).unwrap());
         assert!(matches!(nft.observe().unwrap().layout, Layout::Other(_)));
         let held = apply(&mut nft, &admitted(&entries));
         assert_eq!(held.elements.len(), 4);

@@ -3,7 +3,10 @@
 use qod_wire::{QueueMode, Warning};
 
 use super::Agent;
-use crate::queue::{Root, Shaper};
+use crate::queue::{Kind, Root, Shaper};
+
+/// The code of a warning that tells what the queues do without.
+pub(super) const INCOMPLETE: &str = "QUEUE_INCOMPLETE";
 
 impl Agent {
     /// Brings the queues to what is wanted; a trouble is reported, and never costs a mark.
@@ -34,7 +37,8 @@ impl Agent {
             }
         };
         match result {
-            Ok(None | Some(Root::Ours { .. })) => None,
+            Ok(None) => None,
+            Ok(Some(Root::Ours { missing, .. })) => incomplete(&missing),
             Ok(Some(Root::Foreign { kind })) => {
                 let message = format!(
                     "{} has a root qdisc of somebody else's, {kind}: it is kept, and sessions have no queue of \
@@ -46,7 +50,7 @@ impl Agent {
             }
             Ok(Some(Root::Unsupported)) => Some(Warning::new(
                 "NO_QUEUE",
-                "this kernel has no HTB (kmod-sched-core on OpenWrt)",
+                format!("this kernel has no HTB: {}", Kind::Htb.advice()),
             )),
             Err(error) => Some(Warning::new("NO_QUEUE", error)),
         }
@@ -70,6 +74,15 @@ impl Agent {
             .as_ref()
             .map_or(self.config.queues, |instructed| instructed.queues)
     }
+}
+
+/// The queues do without these.
+fn incomplete(missing: &[Kind]) -> Option<Warning> {
+    let each = missing
+        .iter()
+        .map(|kind| format!("this kernel has no {}: {}", kind.title(), kind.advice()));
+    let message = each.collect::<Vec<_>>().join("; ");
+    (!missing.is_empty()).then(|| Warning::new(INCOMPLETE, message))
 }
 
 /// What another program's qdisc makes of a session's code point.

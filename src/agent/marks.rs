@@ -26,8 +26,12 @@ impl Agent {
                 self.pending.ruleset = true;
             }
             Err(error) => {
-                log::error!("listening to changes of nf_tables: {error}");
-                self.troubles.ruleset = Some(Warning::new("KERNEL", error));
+                let trouble = Warning::new("KERNEL", &error);
+                // It is tried again and again.
+                if self.troubles.ruleset.as_ref() != Some(&trouble) {
+                    log::error!("listening to changes of nf_tables: {error}");
+                }
+                self.troubles.ruleset = Some(trouble);
             }
         }
     }
@@ -64,7 +68,14 @@ impl Agent {
                         self.read_back(&held, &instructed.entries);
                         trouble
                     }
-                    Err(error) => Some(error.to_string()),
+                    Err(error) => {
+                        if error.is_absence() {
+                            // That is an answer, too: every session hears it.
+                            self.outcome = Some(Outcome::of_nothing(error.to_string()));
+                            self.read_back(&Ruleset::default(), &instructed.entries);
+                        }
+                        Some(error.to_string())
+                    }
                 };
                 self.instructed = Some(instructed);
                 trouble

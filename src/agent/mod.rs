@@ -131,9 +131,16 @@ impl Troubles {
         .flatten()
     }
 
+    /// Whether the queues work, without what the kernel does not have. Some never will.
+    fn has_incomplete_queues(&self) -> bool {
+        let queues = self.queues.as_ref();
+        queues.is_some_and(|trouble| trouble.code == enqueue::INCOMPLETE)
+    }
+
     /// Whether the agent itself can try something again.
     fn retryable(&self) -> bool {
-        self.links.is_some() || self.ruleset.is_some() || self.queues.is_some()
+        let queues = self.queues.is_some() && !self.has_incomplete_queues();
+        self.links.is_some() || self.ruleset.is_some() || queues
     }
 }
 
@@ -324,7 +331,12 @@ impl Agent {
     fn tick(&mut self) {
         let now = Instant::now();
         self.pending.ruleset = true;
-        self.pending.report |= now >= self.next_report;
+        if now >= self.next_report {
+            self.pending.report = true;
+            // Not between: a kernel that lacks it is not to wake up for that alone.
+            self.pending.queues |= self.troubles.has_incomplete_queues();
+            self.queues.look_again();
+        }
         // Who is waited for no longer is looked for once more first.
         self.pending.neighbours |= self
             .devices

@@ -10,6 +10,8 @@ impl Agent {
     pub(super) fn look_for_offload(&mut self) {
         let flowtables = match self.nft.flowtables() {
             Ok(flowtables) => flowtables,
+            // Nothing is missing then that the ruleset does not miss: that is said there.
+            Err(error) if error.is_absence() => return,
             // What was known last stays.
             Err(error) => return log::warn!("reading the flowtables: {error}"),
         };

@@ -8,12 +8,10 @@ use rustls::RootCertStore;
 use ureq::tls::{Certificate, ClientCert, PemItem, PrivateKey, RootCerts};
 
 use crate::config::{Backend, Error, Token};
+use crate::token_file;
 
 /// Where OpenWrt and Debian keep the authorities that a system trusts.
 pub(crate) const SYSTEM_AUTHORITIES: &str = "/etc/ssl/certs/ca-certificates.crt";
-
-/// Longest token, in bytes.
-const LONGEST_TOKEN: usize = 4096;
 
 /// The agent's bearer token, if it has one.
 pub(super) fn token(backend: &Backend) -> Result<Option<String>, Error> {
@@ -23,7 +21,7 @@ pub(super) fn token(backend: &Backend) -> Result<Option<String>, Error> {
         Some(Token::File(path)) => path,
     };
     let can_enrol = backend.bootstrap_token_file.is_some() || backend.client_cert.is_some();
-    if can_enrol && fs::metadata(path).is_err_and(|error| error.kind() == ErrorKind::NotFound) {
+    if can_enrol && is_absent(path) {
         let what = "does not exist: this agent is not enrolled yet (qod-agent enrol)";
         return Err(Error::new(path, what));
     }
@@ -43,13 +41,17 @@ pub(super) fn token_in(path: &Path) -> Result<String, Error> {
 
 /// Whether `text` can stand in an `Authorization` header.
 pub(super) fn is_token(text: &str) -> bool {
-    (1..=LONGEST_TOKEN).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic())
+    (1..=token_file::LONGEST).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic())
 }
 
 /// The authorities that the backend's certificate may come from.
 pub(super) fn authorities(backend: &Backend) -> Result<RootCerts, Error> {
     match authorities_file(backend) {
         None => Ok(RootCerts::from(Vec::new())),
+        Some(path) if backend.ca_file.is_none() && is_absent(path) => Err(Error::new(
+            path,
+            "does not exist: install ca-bundle, or give backend.caFile",
+        )),
         Some(path) => Ok(RootCerts::from(certificates(path)?)),
     }
 }
@@ -91,6 +93,10 @@ pub(super) fn client_certificate(backend: &Backend) -> Result<Option<ClientCert>
     let key = PrivateKey::from_pem(&read(key)?)
         .map_err(|error| Error::new(key, format!("holds no private key: {error}")))?;
     Ok(Some(ClientCert::new_with_certs(&chain, key)))
+}
+
+fn is_absent(path: &Path) -> bool {
+    fs::metadata(path).is_err_and(|error| error.kind() == ErrorKind::NotFound)
 }
 
 fn certificates(path: &Path) -> Result<Vec<Certificate<'static>>, Error> {

@@ -79,7 +79,7 @@ fn gather(config: &Result<Config, config::Error>, config_file: &Path) -> Facts {
 }
 
 fn flowtables(bits: MarkBits) -> Result<Vec<Flowtable>, nft::Error> {
-    Nft::open(bits)?.flowtables()
+    Nft::new(bits).flowtables()
 }
 
 /// Whether this process has `CAP_NET_ADMIN` in effect (`CapEff` of `proc_pid_status(5)`).

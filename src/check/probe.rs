@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::Duration;
 
@@ -24,21 +25,30 @@ const LOOPBACK: &str = "lo";
 /// `LOOPBACK_IFINDEX` of the kernel.
 const LOOPBACK_INDEX: u32 = 1;
 const TIMEOUT: Duration = Duration::from_secs(100);
+/// The kernel may load modules for it, which takes a slow flash seconds. Less than the 30 s after which rpcd
+/// gives a program up.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Tries everything. `release` is the kernel's.
 pub(super) fn kernel(bits: MarkBits, release: &str) -> facts::Kernel {
     let release = release.to_owned();
-    let tried = thread::Builder::new().spawn(move || {
+    let (tell, tried) = mpsc::sync_channel(1);
+    let thread = thread::Builder::new().spawn(move || {
         // For this thread alone; the namespace ends with it.
-        unshare(CloneFlags::CLONE_NEWNET).map_err(|errno| match errno {
+        let entered = unshare(CloneFlags::CLONE_NEWNET).map_err(|errno| match errno {
             Errno::EINVAL => "this kernel has no network namespaces to try it in".to_owned(),
             errno => format!("making a network namespace to try it in: {}", errno.desc()),
-        })?;
-        Ok(inside(bits, &release))
+        });
+        // Whoever asked may have given up.
+        let _ = tell.send(entered.map(|()| inside(bits, &release)));
     });
-    let result = match tried.map(thread::JoinHandle::join) {
+    let result = match thread.map(|_| tried.recv_timeout(PATIENCE)) {
         Ok(Ok(result)) => result,
-        Ok(Err(_)) => Err("trying it failed".to_owned()),
+        Ok(Err(RecvTimeoutError::Timeout)) => {
+            let seconds = PATIENCE.as_secs();
+            Err(format!("the kernel did not answer within {seconds} s"))
+        }
+        Ok(Err(RecvTimeoutError::Disconnected)) => Err("trying it failed".to_owned()),
         Err(error) => Err(format!("starting a thread to try it in: {error}")),
     };
     result.unwrap_or_else(|why: String| facts::Kernel::untried(&why))
@@ -47,17 +57,11 @@ pub(super) fn kernel(bits: MarkBits, release: &str) -> facts::Kernel {
 fn inside(bits: MarkBits, release: &str) -> facts::Kernel {
     let mut kernel = facts::Kernel::untried("nf_tables is missing");
     kernel.queues = queues(release);
-    let opened = Nft::open(bits).and_then(|mut nft| {
-        nft.observe()?;
-        Ok(nft)
-    });
-    let mut nft = match opened {
-        Ok(nft) => nft,
-        Err(error) => {
-            kernel.nf_tables = Ability::Missing(error.to_string());
-            return kernel;
-        }
-    };
+    let mut nft = Nft::new(bits);
+    if let Err(error) = nft.observe() {
+        kernel.nf_tables = Ability::Missing(error.to_string());
+        return kernel;
+    }
     kernel.nf_tables = Ability::There;
     kernel.limit = able(nft.has_limit());
     kernel.moves_ends = able(nft.moves_end());

@@ -5,7 +5,7 @@ use std::path::Path;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use super::Config;
+use super::{Config, Error};
 use crate::arbitrary::{changed, damaged, json};
 
 fn document() -> Value {
@@ -66,6 +66,61 @@ fn check(text: &str) -> Result<(), TestCaseError> {
 #[test]
 fn the_unchanged_document_is_legal() {
     assert!(parse(&document().to_string()).is_ok());
+}
+
+/// Every key with the path by which errors call it: `backend.url`.
+fn paths(value: &Value, above: &str, into: &mut Vec<String>) {
+    for (key, value) in value.as_object().into_iter().flatten() {
+        into.push(format!("{above}{key}"));
+        paths(value, &format!("{above}{key}."), into);
+    }
+}
+
+#[test]
+fn an_error_begins_with_the_path_of_its_key() {
+    let mut document = document();
+    document["backend"]["bootstrapTokenFile"] = json!("b");
+    document["backend"]["tokenFile"] = json!("t");
+    document["backend"].as_object_mut().unwrap().remove("token");
+    let mut all = Vec::new();
+    paths(&document, "", &mut all);
+    all.push("unknown".to_owned());
+    all.push("backend.unknown".to_owned());
+    all.push("link.unknown".to_owned());
+    all.push("status.unknown".to_owned());
+    for path in all {
+        // No key takes one of these.
+        for bad in [json!([[]]), json!([null]), json!({ "a": 1 }), json!(-0.5)] {
+            let mut changed = document.clone();
+            let pointer = format!("/{}", path.replace('.', "/"));
+            match changed.pointer_mut(&pointer) {
+                Some(value) => *value = bad,
+                None => match path.split_once('.') {
+                    Some((section, key)) => changed[section][key] = bad,
+                    None => changed[&path] = bad,
+                },
+            }
+            let error = parse(&changed.to_string()).err();
+            let error = error.unwrap_or_else(|| panic!("{changed} is taken"));
+            let inner = [": ", "."].map(|end| error.starts_with(&format!("{path}{end}")));
+            assert!(inner[0] || inner[1], "{path}: {error}");
+        }
+    }
+}
+
+#[test]
+fn an_error_is_one_line_whatever_it_quotes() {
+    for odd in ["que\nues", "\u{1b}[2J", "\r"] {
+        let mut changed = document();
+        changed["queues"] = odd.into();
+        let mut unknown = document();
+        unknown[odd] = 1.into();
+        for document in [changed, unknown] {
+            let what = parse(&document.to_string()).err().unwrap();
+            let error = Error::new(Path::new("/c.json"), what).to_string();
+            assert!(!error.contains(char::is_control), "{error:?}");
+        }
+    }
 }
 
 proptest! {

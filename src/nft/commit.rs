@@ -5,9 +5,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use nftnl::Batch;
 use nix::errno::Errno;
 
-use super::error::NOT_PERMITTED;
 use super::transaction::{self, Step};
-use super::{Error, Nft, Table, sys};
+use super::{Error, Nft, Table, refusal, sys};
 use crate::ruleset::{Changes, CommitError, Element, Hook, Limit, Part};
 use crate::session::SessionId;
 
@@ -74,20 +73,22 @@ impl Nft {
             let sequence = sys::append(&mut batch, table, verb, &message, index == last);
             parts.insert(sequence, part);
         }
-        let refused = self.socket.commit(&batch.finalize()).map_err(failed)?;
+        let refused = self
+            .socket()
+            .and_then(|socket| socket.commit(&batch.finalize()));
+        let refused = refused.map_err(failed)?;
         if refused.is_empty() {
             return Ok(());
         }
         let unnamed = || Part::Structure("starting the transaction".to_owned());
         let named = |(sequence, errno): (u32, Errno)| {
-            let text = match errno {
-                Errno::EPERM => NOT_PERMITTED,
-                other => other.desc(),
+            let part = parts.get(&sequence).cloned().unwrap_or_else(unnamed);
+            let text = match table {
+                // What it is tried for may be missing; that is no trouble.
+                Table::Probe => errno.desc().to_owned(),
+                Table::Main | Table::Twin => refusal::words(&part, errno),
             };
-            (
-                parts.get(&sequence).cloned().unwrap_or_else(unnamed),
-                text.to_owned(),
-            )
+            (part, text)
         };
         Err(CommitError::Refused(
             refused.into_iter().map(named).collect(),

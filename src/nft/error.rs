@@ -26,15 +26,13 @@ pub enum Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Open(Errno::EPROTONOSUPPORT) => write!(f, "{NO_NF_TABLES}"),
+            error if error.is_absence() => write!(f, "{NO_NF_TABLES}"),
             Self::Open(errno) => {
                 write!(f, "opening a netlink socket to nf_tables: {}", errno.desc())
             }
             Self::Send(errno) => write!(f, "sending a request to nf_tables: {}", errno.desc()),
             Self::Receive(errno) => write!(f, "reading an answer of nf_tables: {}", errno.desc()),
             Self::Refused(Errno::EPERM) => write!(f, "{NOT_PERMITTED}"),
-            // What nfnetlink answers when no nf_tables has registered with it.
-            Self::Refused(Errno::EINVAL) => write!(f, "{NO_NF_TABLES}"),
             Self::Refused(errno) => write!(
                 f,
                 "reading back table {}: {}",
@@ -52,6 +50,26 @@ impl fmt::Display for Error {
 }
 
 impl std::error::Error for Error {}
+
+impl Error {
+    /// Whether this kernel has no nf_tables. Its module may still come.
+    pub fn is_absence(&self) -> bool {
+        match self {
+            Self::Open(errno) => *errno == Errno::EPROTONOSUPPORT,
+            // What nfnetlink answers when no nf_tables has registered with it.
+            Self::Refused(errno) => *errno == Errno::EINVAL,
+            _ => false,
+        }
+    }
+
+    /// Whether this process may not ask.
+    pub fn is_missing_right(&self) -> bool {
+        matches!(
+            self,
+            Self::Open(Errno::EPERM | Errno::EACCES) | Self::Refused(Errno::EPERM)
+        )
+    }
+}
 
 const NO_NF_TABLES: &str = "this kernel has no nf_tables (kmod-nft-core on OpenWrt)";
 pub(super) const NOT_PERMITTED: &str =

@@ -78,7 +78,7 @@ impl Nft {
             let mut whole = true;
             for (family, name) in FAMILIES {
                 let end =
-                    self.socket
+                    self.socket()?
                         .get_of(family, NFT_MSG_GETFLOWTABLE, true, &[], |message| {
                             all.push(read(name, message)?);
                             Ok(())

@@ -15,7 +15,7 @@ use super::{Error, FAMILY, Table, decode};
 /// nf_tables refuses. Where there is none, there are no tables.
 pub fn remove_tables() -> Result<Vec<&'static str>, Error> {
     match try_remove() {
-        Err(Error::Open(Errno::EPROTONOSUPPORT) | Error::Refused(Errno::EINVAL)) => Ok(Vec::new()),
+        Err(error) if error.is_absence() => Ok(Vec::new()),
         result => result,
     }
 }

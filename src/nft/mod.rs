@@ -19,6 +19,7 @@ mod message;
 mod monitor;
 mod probe;
 mod read;
+mod refusal;
 mod socket;
 mod sys;
 mod table;
@@ -66,7 +67,8 @@ impl Table {
 
 /// The kernel's nf_tables, in the network namespace of the thread that opened it.
 pub struct Nft {
-    socket: Socket,
+    /// None: there was none when it was last opened. The module may come later.
+    socket: Option<Socket>,
     bits: MarkBits,
     /// Whether somebody else may have changed the table since its rules were last looked at.
     suspect: bool,
@@ -77,18 +79,23 @@ pub struct Nft {
 }
 
 impl Nft {
-    /// Opens the way to nf_tables; nothing is changed.
-    ///
-    /// # Errors
-    /// There is no nf_tables.
-    pub fn open(bits: MarkBits) -> Result<Self, Error> {
-        Ok(Self {
-            socket: Socket::open()?,
+    /// Nothing is opened or changed yet.
+    pub fn new(bits: MarkBits) -> Self {
+        Self {
+            socket: None,
             bits,
             suspect: true,
             hooks: BTreeMap::new(),
             moves_ends: None,
-        })
+        }
+    }
+
+    /// The way to nf_tables, opened when it is needed.
+    fn socket(&mut self) -> Result<&mut Socket, Error> {
+        match self.socket.take() {
+            Some(socket) => Ok(self.socket.insert(socket)),
+            None => Ok(self.socket.insert(Socket::open()?)),
+        }
     }
 
     /// Somebody else has changed something of the agent's: the next reading looks at every chain's rules,
@@ -101,8 +108,8 @@ impl Nft {
     ///
     /// # Errors
     /// The kernel's refusal.
-    pub fn monitor(&self) -> Result<Monitor, Error> {
-        Monitor::open(self.socket.port()?)
+    pub fn monitor(&mut self) -> Result<Monitor, Error> {
+        Monitor::open(self.socket()?.port()?)
     }
 }
 

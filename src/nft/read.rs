@@ -78,10 +78,11 @@ impl Nft {
     fn comment(&mut self, table: Table) -> Result<Option<String>, Error> {
         let name = socket::text_attribute(NFTA_TABLE_NAME, table.name());
         let mut comment = None;
-        self.socket.get(NFT_MSG_GETTABLE, false, &name, |message| {
-            comment = Some(decode::table_comment(message)?);
-            Ok(())
-        })?;
+        self.socket()?
+            .get(NFT_MSG_GETTABLE, false, &name, |message| {
+                comment = Some(decode::table_comment(message)?);
+                Ok(())
+            })?;
         Ok(comment)
     }
 
@@ -92,7 +93,7 @@ impl Nft {
         ends: &mut Ends,
     ) -> Result<HashSet<String>, Error> {
         let mut names = HashSet::new();
-        let end = self.socket.get(NFT_MSG_GETCHAIN, true, &[], |message| {
+        let end = self.socket()?.get(NFT_MSG_GETCHAIN, true, &[], |message| {
             let Some(chain) = decode::RawChain::parse(message, Table::Main)? else {
                 return Ok(());
             };
@@ -134,7 +135,7 @@ impl Nft {
     /// Whether each chain has its rules, and each set its elements, by their number.
     fn has_shape(&mut self, shape: &Shape, ends: &mut Ends) -> Result<bool, Error> {
         let mut rules: HashMap<String, usize> = HashMap::new();
-        let end = self.socket.get(NFT_MSG_GETRULE, true, &[], |message| {
+        let end = self.socket()?.get(NFT_MSG_GETRULE, true, &[], |message| {
             if let Some(chain) = decode::rule_chain(message, Table::Main)? {
                 *rules.entry(chain.to_owned()).or_default() += 1;
             }
@@ -165,7 +166,7 @@ impl Nft {
     ) -> Result<Option<DumpEnd>, Error> {
         let mut attributes = socket::text_attribute(NFTA_SET_ELEM_LIST_TABLE, table.name());
         attributes.extend(socket::text_attribute(NFTA_SET_ELEM_LIST_SET, set));
-        self.socket
+        self.socket()?
             .get(NFT_MSG_GETSETELEM, true, &attributes, |message| {
                 decode::elements(message, &mut each)
             })

@@ -130,8 +130,8 @@ pub enum Root {
     Ours {
         /// The rate it shapes to, in kbit/s. None: it only puts packets in order.
         upstream_kbps: Option<u64>,
-        /// Whether flows within a queue are kept apart (`fq_codel`); else it is a plain FIFO.
-        fair: bool,
+        /// Kinds that this kernel does not have, and the queues do without.
+        missing: Vec<Kind>,
     },
     /// Another program's; it was left alone.
     Foreign {
@@ -154,11 +154,13 @@ impl Queues {
     pub fn new(handle: Handle) -> Self {
         Self {
             handle,
-            kinds: Kinds {
-                splitter: true,
-                fair: true,
-            },
+            kinds: Kinds::ALL,
         }
+    }
+
+    /// A kind that was missing may have come: the next call looks again.
+    pub fn look_again(&mut self) {
+        self.kinds = Kinds::ALL;
     }
 
     /// Makes a device's root what is wanted, unless it is another program's.
@@ -183,7 +185,7 @@ impl Queues {
             if changes.is_empty() {
                 return Ok(Root::Ours {
                     upstream_kbps,
-                    fair: self.kinds.fair,
+                    missing: self.kinds.missing(),
                 });
             }
             for change in changes {

@@ -50,6 +50,41 @@ impl Kind {
         Self::Ingress,
     ];
 
+    /// What to do where it is missing, and what it costs until then.
+    pub fn advice(self) -> &'static str {
+        match self {
+            Self::Htb => {
+                "install kmod-sched-core; without it sessions are marked and have no queue"
+            }
+            Self::Tbf => {
+                "install kmod-sched-core; without it large packets are not cut before the modem"
+            }
+            Self::FqCodel => {
+                "part of OpenWrt's kernel, elsewhere module sch_fq_codel; without it each queue is a FIFO"
+            }
+            Self::Cake => "kmod-sched-cake; not needed, HTB shapes",
+            Self::Ifb => "kmod-ifb; not needed, downstream packets are not shaped",
+            Self::Ingress => "kmod-sched-core; not needed, downstream packets are not shaped",
+        }
+    }
+
+    /// Whether the agent's queues are made of it.
+    pub fn is_used(self) -> bool {
+        matches!(self, Self::Htb | Self::Tbf | Self::FqCodel)
+    }
+
+    /// As people call it.
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::Htb => "HTB",
+            Self::Tbf => "TBF",
+            Self::FqCodel => "fq_codel",
+            Self::Cake => "CAKE",
+            Self::Ifb => "IFB",
+            Self::Ingress => "ingress qdisc",
+        }
+    }
+
     fn name(self) -> &'static str {
         match self {
             Self::Htb => htb::KIND,

@@ -16,7 +16,7 @@ use super::htb::{self, Class};
 use super::leaf::{FAIR, Leaf, SPLITTER};
 use super::rate::Rate;
 use super::request::kind;
-use super::{MAJOR, Queue};
+use super::{Kind, MAJOR, Queue};
 
 /// The root's handle, by which the agent knows its own.
 pub(super) const ROOT: u32 = MAJOR << 16;
@@ -43,6 +43,20 @@ const FAIRS: u32 = 0x7200;
 pub(super) struct Kinds {
     pub(super) splitter: bool,
     pub(super) fair: bool,
+}
+
+impl Kinds {
+    pub(super) const ALL: Self = Self {
+        splitter: true,
+        fair: true,
+    };
+
+    /// Those that it does not have.
+    pub(super) fn missing(self) -> Vec<Kind> {
+        let all = [(self.splitter, Kind::Tbf), (self.fair, Kind::FqCodel)];
+        let missing = all.into_iter().filter(|(there, _)| !there);
+        missing.map(|(_, kind)| kind).collect()
+    }
 }
 
 /// What a device's root is.
@@ -282,10 +296,7 @@ impl Tree {
 mod tests {
     use super::*;
 
-    const ALL: Kinds = Kinds {
-        splitter: true,
-        fair: true,
-    };
+    const ALL: Kinds = Kinds::ALL;
     const PLAIN: Kinds = Kinds {
         splitter: true,
         fair: false,

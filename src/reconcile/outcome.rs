@@ -29,6 +29,15 @@ impl Outcome {
         }
     }
 
+    /// Nothing can be in force, for this reason.
+    pub fn of_nothing(trouble: String) -> Self {
+        Self {
+            hooks: BTreeMap::new(),
+            refused: HashMap::new(),
+            trouble: Some(trouble),
+        }
+    }
+
     /// Where packets are to meet the table: what was wanted, but for what the kernel refused.
     pub(super) fn hooks(&self) -> &BTreeMap<Hook, u32> {
         &self.hooks

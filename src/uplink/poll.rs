@@ -12,6 +12,7 @@ use super::trouble::Task;
 use super::{LONGEST_WAIT, News, Uplink, blocking, pause_after};
 use crate::backend::{Failure, Poll};
 use crate::backoff::Backoff;
+use crate::clock::Setting;
 
 /// An answer within this time was not waited for.
 const AT_ONCE: Duration = Duration::from_millis(100);
@@ -29,6 +30,8 @@ pub(super) struct Known {
     states_at_once: u32,
     /// The last poll failed.
     failed: bool,
+    /// What may be the clock's fault failed with the clock as it was then.
+    clock: Option<Setting>,
 }
 
 impl Uplink {
@@ -36,7 +39,17 @@ impl Uplink {
     pub async fn poll(self: Arc<Self>, news: mpsc::Sender<News>) {
         let mut known = Known::default();
         while let Some(pause) = self.poll_once(&mut known, &news).await {
-            sleep(pause).await;
+            let Some(clock) = known.clock.take() else {
+                sleep(pause).await;
+                continue;
+            };
+            tokio::select! {
+                () = sleep(pause) => {}
+                () = clock.changed() => {
+                    log::info!("the clock was set: asking the backend again");
+                    known.backoff.reset();
+                }
+            }
         }
     }
 
@@ -50,11 +63,17 @@ impl Uplink {
         let client = self.client();
         let tag = known.state.as_ref().map(|(tag, _)| tag.clone());
         let asked = Instant::now();
+        let clock = Setting::read();
         let result = blocking(move || client.poll(tag.as_ref(), wait)).await;
         let took = asked.elapsed();
         let poll = match result {
             Ok(poll) => poll,
-            Err(failure) => return self.failed(failure, known, news).await,
+            Err(failure) => {
+                // A certificate that is not valid yet, or no longer.
+                known.clock =
+                    matches!(failure, Failure::Clock(_) | Failure::Tls(_)).then_some(clock);
+                return self.failed(failure, known, news).await;
+            }
         };
         let early = took < wait / 2 || wait.is_zero();
         let pause = match poll {

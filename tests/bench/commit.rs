@@ -80,7 +80,7 @@ fn in_namespace<T: Send + 'static>(run: impl FnOnce() -> T + Send + 'static) -> 
 }
 
 fn run(count: usize) -> Times {
-    let mut nft = Nft::open(MarkBits::from_mask(0x7f00_0000).unwrap()).unwrap();
+    let mut nft = Nft::new(MarkBits::from_mask(0x7f00_0000).unwrap());
     let entries = entries(count + 1);
     let (all, _) = entries.split_at(count);
     bring(&mut nft, &[]);

@@ -93,28 +93,9 @@ fn untried(what: &str, why: &str) -> Line {
 }
 
 fn queue(kind: Kind, ability: &Ability) -> Line {
-    let (what, advice) = match kind {
-        Kind::Htb => (
-            "HTB",
-            "install kmod-sched-core; without it sessions are marked and have no queue",
-        ),
-        Kind::Tbf => (
-            "TBF",
-            "install kmod-sched-core; without it large packets are not cut before the modem",
-        ),
-        Kind::FqCodel => (
-            "fq_codel",
-            "part of OpenWrt's kernel, elsewhere module sch_fq_codel; without it each queue is a FIFO",
-        ),
-        Kind::Cake => ("CAKE", "install kmod-sched-cake; without it HTB shapes"),
-        Kind::Ifb => (
-            "IFB",
-            "install kmod-ifb; without it downstream packets cannot be shaped",
-        ),
-        Kind::Ingress => (
-            "ingress qdisc",
-            "install kmod-sched-core; without it downstream packets cannot be shaped",
-        ),
+    let worst = match kind.is_used() {
+        true => Grade::Warn,
+        false => Grade::Ok,
     };
-    useful(what, ability, THERE, advice)
+    line(worst, kind.title(), ability, THERE, kind.advice())
 }

@@ -187,15 +187,15 @@ fn what_is_only_useful_is_a_warning_with_its_package() {
         (Kind::FqCodel, "warn  fq_codel: missing"),
         (
             Kind::Cake,
-            "warn  CAKE: missing (Operation not supported): install kmod-sched-cake",
+            "ok    CAKE: missing (Operation not supported): kmod-sched-cake; not needed",
         ),
         (
             Kind::Ifb,
-            "warn  IFB: missing (Operation not supported): install kmod-ifb",
+            "ok    IFB: missing (Operation not supported): kmod-ifb; not needed",
         ),
         (
             Kind::Ingress,
-            "warn  ingress qdisc: missing (Operation not supported): install kmod-sched-core",
+            "ok    ingress qdisc: missing (Operation not supported): kmod-sched-core; not needed",
         ),
     ] {
         let lacking = with_kernel(|k| k.queues = vec![(kind, missing())]);
