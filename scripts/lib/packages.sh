@@ -15,13 +15,13 @@ NEEDED=(
     jq:jq
     curl:curl
     chrt:util-linux
+    busybox:busybox-static
     shellcheck:shellcheck
 )
 # The same for the machine of scripts/vm-test.sh.
 # shellcheck disable=SC2034 # vm-test.sh reads it
 NEEDED_FOR_VM=(
     qemu-system-x86_64:qemu-system-x86
-    busybox:busybox-static
     strip:binutils
 )
 

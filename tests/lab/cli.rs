@@ -16,26 +16,37 @@ use std::fs;
 use std::io::{Write, stdout};
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::process::exit;
 use std::str::FromStr;
 use std::time::Duration;
 
 use lab::certificate::Certificates;
+use lab::console::Fault;
 use lab::delay::{self, Probe};
 use lab::flood::{self, Flood};
 use lab::folder::Folder;
-use lab::{Capture, Home, Modem, Netns, bulk, kernel, netns, send};
+use lab::home::Router;
+use lab::{Capture, Console, Home, Modem, Netns, bulk, kernel, netns, send};
 use serde_json::json;
 
 const HELP: &str = "qod-lab COMMAND [--flag value]...
 
 The home (from outside of it):
-  up    --group NAME [--modem-kbit 21000] [--modem-bytes 1000000] [--modem no]
-          makes the namespaces NAME.phone .laptop .router .modem .internet; NAME is qodPID.N
+  up    --group NAME [--modem-kbit 21000] [--modem-bytes 1000000] [--modem no] [--machine yes]
+          makes the namespaces NAME.phone .laptop .router .modem .internet; NAME is qodPID.N; with a
+          machine, there is NAME.machine instead of the router, with the taps `lan` and `wan` for QEMU
   down  --group NAME                  deletes them
   rate  --group NAME --from A:P --to A:P [--ms 500] [--cpu 0] [--receiver internet]
           floods from the phone and counts in the internet or at the laptop: packets/s as JSON
   kernel                              what this kernel can do, as JSON
   certificates --folder F --name N    ca.pem, server.pem, server.key
+
+A machine's serial console (QEMU's -chardev socket,server=on,wait=off,path=SOCKET):
+  console-ready --at SOCKET [--seconds 120]
+          waits for a shell there
+  console --at SOCKET [--seconds 30] [--bytes 1000000] -- COMMAND
+          runs a command in a shell of its own there, prints its output, and ends with its status;
+          124: no answer in time, 125: more than so many bytes, or no console
 
 Inside a namespace (ip netns exec NAME.phone qod-lab ...):
   echo    --at A:P                    answers UDP, for ever
@@ -52,13 +63,18 @@ Inside a namespace (ip netns exec NAME.phone qod-lab ...):
 fn main() {
     let mut words = env::args().skip(1);
     let command = words.next().unwrap_or_default();
-    let flags = Flags::read(words);
+    let flags = Flags::read(words.by_ref().take_while(|word| word != "--"));
     match command.as_str() {
         "up" => up(&flags),
         "down" => netns::delete_group(flags.text("group")),
         "rate" => rate(&flags),
         "kernel" => print_kernel(),
         "certificates" => certificates(&flags),
+        "console" => console(&flags, &words.collect::<Vec<_>>().join(" ")),
+        "console-ready" => {
+            let done = connect(&flags, 120.0).and_then(|mut console| console.wait_for_shell());
+            done.unwrap_or_else(|fault| no_answer(&fault));
+        }
         "echo" => delay::echo_here(flags.get("at")),
         "rtt" => rtt(&flags),
         "sink" => bulk::sink_here(flags.get("at")),
@@ -131,7 +147,7 @@ impl Flags {
 
 fn usage(message: &str) -> ! {
     eprintln!("qod-lab: {message}\n\n{HELP}");
-    std::process::exit(2);
+    exit(2);
 }
 
 fn up(flags: &Flags) {
@@ -140,7 +156,44 @@ fn up(flags: &Flags) {
         upstream_kbit: flags.get_or("modem-kbit", default.upstream_kbit),
         buffer_bytes: flags.get_or("modem-bytes", default.buffer_bytes),
     });
-    Home::build(flags.text("group"), modem).keep();
+    let router = match flags.get_or("machine", String::new()).as_str() {
+        "yes" => Router::Machine,
+        _ => Router::Namespace,
+    };
+    Home::build(flags.text("group"), modem, router).keep();
+}
+
+fn connect(flags: &Flags, seconds: f64) -> Result<Console, Fault> {
+    let limit = Duration::from_secs_f64(flags.get_or("seconds", seconds));
+    Console::connect(
+        flags.text("at").as_ref(),
+        limit,
+        flags.get_or("bytes", 1_000_000),
+    )
+}
+
+fn console(flags: &Flags, command: &str) -> ! {
+    let answer = connect(flags, 30.0)
+        .and_then(|mut console| console.run(command))
+        .unwrap_or_else(|fault| no_answer(&fault));
+    print!("{}", answer.output);
+    let _ = stdout().flush();
+    exit(answer.status.into());
+}
+
+fn no_answer(fault: &Fault) -> ! {
+    eprintln!("qod-lab: {fault}");
+    let (seen, status) = match fault {
+        Fault::Late(seen) => (seen.as_str(), 124),
+        Fault::TooLong(seen) => (seen.as_str(), 125),
+        Fault::Closed(_) => ("", 125),
+    };
+    // The end tells most.
+    let early = seen.lines().count().saturating_sub(20);
+    for line in seen.lines().skip(early) {
+        eprintln!("console: {}", line.escape_debug());
+    }
+    exit(status);
 }
 
 fn rate(flags: &Flags) {

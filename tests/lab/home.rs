@@ -5,6 +5,15 @@
 //!                     br-lan  router  wan ── lan  modem  eth0 ── eth0  internet
 //! laptop eth0 ── lan2 ┘   NAT for IPv4          TBF + FIFO
 //! ```
+//!
+//! With [`Router::Machine`] the router is a machine that QEMU runs. Its namespace is then called `machine`; two
+//! bridges there are nothing but cables between the devices and the machine's two network cards:
+//!
+//! ```text
+//! phone  eth0 ── lan1 ┐
+//!                     cable-lan ── lan  machine  wan ── cable-wan ── port ── lan  modem …
+//! laptop eth0 ── lan2 ┘
+//! ```
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -65,6 +74,16 @@ impl Default for Modem {
     }
 }
 
+/// What stands between the devices and the modem.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Router {
+    /// A namespace of this kernel, configured.
+    Namespace,
+    /// A machine that somebody starts, with a network card on the tap `lan` (MAC address 02:00:00:00:00:01) and one
+    /// on the tap `wan` (02:00:00:00:00:02).
+    Machine,
+}
+
 /// All namespaces of one home. Fields are public: a test may bend what it likes.
 pub struct Home {
     pub group: String,
@@ -79,17 +98,25 @@ pub struct Home {
 impl Home {
     /// The whole topology, with the default modem.
     pub fn new() -> Self {
-        Self::build(&netns::new_group(), Some(Modem::default()))
+        Self::build(
+            &netns::new_group(),
+            Some(Modem::default()),
+            Router::Namespace,
+        )
     }
 
     /// For rates: nothing between the router and the internet host.
     pub fn without_modem() -> Self {
-        Self::build(&netns::new_group(), None)
+        Self::build(&netns::new_group(), None, Router::Namespace)
     }
 
-    pub fn build(group: &str, modem: Option<Modem>) -> Self {
+    pub fn build(group: &str, modem: Option<Modem>, kind: Router) -> Self {
+        let role = match kind {
+            Router::Namespace => "router",
+            Router::Machine => MACHINE,
+        };
         let [phone, laptop, router, internet] =
-            Netns::make(group, ["phone", "laptop", "router", "internet"]);
+            Netns::make(group, ["phone", "laptop", role, "internet"]);
         let home = Self {
             group: group.to_owned(),
             phone,
@@ -102,10 +129,13 @@ impl Home {
             internet,
         };
         home.settings();
-        home.links();
+        home.links(kind);
         home.device(&home.phone, PHONE_MAC, PHONE_V4, PHONE_V6);
         home.device(&home.laptop, LAPTOP_MAC, LAPTOP_V4, LAPTOP_V6);
-        home.router();
+        match kind {
+            Router::Namespace => home.router(),
+            Router::Machine => home.cables(),
+        }
         home.modem(modem);
         home.internet();
         home
@@ -114,14 +144,14 @@ impl Home {
     /// The home that another process made with [`Home::keep`].
     pub fn existing(group: &str) -> Self {
         let one = |role: &str| Netns::existing(&format!("{group}.{role}"));
-        let modem = netns::members(group)
-            .contains(&format!("{group}.modem"))
-            .then(|| one("modem"));
+        let there = |role: &str| netns::members(group).contains(&format!("{group}.{role}"));
+        let modem = there("modem").then(|| one("modem"));
+        let router = if there(MACHINE) { MACHINE } else { "router" };
         Self {
             group: group.to_owned(),
             phone: one("phone"),
             laptop: one("laptop"),
-            router: one("router"),
+            router: one(router),
             modem,
             internet: one("internet"),
         }
@@ -175,7 +205,7 @@ impl Home {
     }
 
     /// All links, each made inside its namespaces: the host never sees a device.
-    fn links(&self) {
+    fn links(&self, kind: Router) {
         let cable = |a: &str, mac_a: u8, netns: &Netns, b: &str, mac_b: &str| {
             format!(
                 "link add {a} address 02:00:00:00:00:{mac_a:02x} type veth \
@@ -187,13 +217,25 @@ impl Home {
             Some(modem) => (modem, "lan", "02:00:00:00:00:03"),
             None => (&self.internet, "eth0", "02:00:00:00:00:05"),
         };
+        let bridge = |name: &str| format!("link add {name} type bridge {PLAIN_BRIDGE}\n");
+        let uplink = match kind {
+            Router::Namespace => [
+                format!("link add br-lan address 02:00:00:00:00:01 type bridge {PLAIN_BRIDGE}\n"),
+                cable("wan", 2, far, far_name, far_mac),
+            ]
+            .concat(),
+            Router::Machine => [
+                bridge("cable-lan"),
+                bridge("cable-wan"),
+                cable("port", 0x13, far, far_name, far_mac),
+                "tuntap add dev lan mode tap\ntuntap add dev wan mode tap\n".to_owned(),
+            ]
+            .concat(),
+        };
         self.router.ip(&[
-            "link add br-lan address 02:00:00:00:00:01 type bridge \
-             forward_delay 0 stp_state 0 mcast_snooping 0\n"
-                .to_owned(),
+            uplink,
             cable("lan1", 0x11, &self.phone, "eth0", PHONE_MAC),
             cable("lan2", 0x12, &self.laptop, "eth0", LAPTOP_MAC),
-            cable("wan", 2, far, far_name, far_mac),
         ]
         .concat());
         if let Some(modem) = &self.modem {
@@ -252,6 +294,18 @@ impl Home {
         );
     }
 
+    /// Nothing of this kernel may take part in what passes here.
+    fn cables(&self) {
+        self.router.sysctl(&[("ipv6/conf/all/disable_ipv6", "1")]);
+        self.router.ip("link set lan1 master cable-lan up\n\
+             link set lan2 master cable-lan up\n\
+             link set lan master cable-lan up\n\
+             link set port master cable-wan up\n\
+             link set wan master cable-wan up\n\
+             link set cable-lan up\n\
+             link set cable-wan up\n");
+    }
+
     fn modem(&self, limit: Option<Modem>) {
         let (Some(netns), Some(limit)) = (&self.modem, limit) else {
             return;
@@ -303,6 +357,11 @@ impl Home {
         ));
     }
 }
+
+/// The role of the namespace where a machine is the router.
+const MACHINE: &str = "machine";
+/// Forwards at once, and everything.
+const PLAIN_BRIDGE: &str = "forward_delay 0 stp_state 0 mcast_snooping 0";
 
 const SERVERS: [(Ipv4Addr, Ipv6Addr); 20] = {
     let mut all = [(server_v4(1), server_v6(1)); 20];
