@@ -23,6 +23,16 @@ build_backend() {
     export QOD_BACKEND_BIN
 }
 
+# The same for the backend and the lab.
+build_lab_and_backend() {
+    local target
+    target=$(cargo metadata --format-version 1 --no-deps | jq -r .target_directory)/debug
+    build_backend || return
+    [ -n "${QOD_LAB:-}" ] || cargo build --locked --example qod-lab || return
+    QOD_LAB=${QOD_LAB:-$target/examples/qod-lab}
+    export QOD_LAB
+}
+
 # The same as release binaries, for measurements, with QOD_BENCH, what measures.
 build_bench() {
     local target

@@ -80,7 +80,7 @@ capture_start() {
     shift 2
     child "$name.tcpdump" "$role" tcpdump -Z root -n -i eth0 -Q in --immediate-mode -U \
         -w "$WORK/$name.pcap" "$@"
-    within 5 grep -q '^tcpdump: listening\|^listening' "$WORK/$name.tcpdump" \
+    within 5 grep -qs '^tcpdump: listening\|^listening' "$WORK/$name.tcpdump" \
         || die "tcpdump does not start: $(cat "$WORK/$name.tcpdump")"
 }
 
