@@ -10,7 +10,7 @@ vm_kernel() {
             | sed -n 's/.*Depends: \(linux-image-[0-9][^ ]*-amd64\)$/\1/p' | head -n 1)
         RELEASE=${package#linux-image-}
         KERNEL=$cache/$package
-        [ -z "$package" ] || [ ! -e "$KERNEL/vmlinuz" ] || return 0
+        [ -z "$package" ] || ! has_kernel || return 0
         if [ -n "$package" ]; then
             echo "downloading $package"
             new=$(mktemp -d "$cache/new.XXXXXX")
@@ -30,13 +30,21 @@ vm_kernel() {
     die "no kernel: apt cannot download linux-image-amd64"
 }
 
-# unpack_kernel PACKAGE FOLDER: the kernel as FOLDER/vmlinuz, and of its modules those for networks.
+# What a script of before did not unpack is taken again.
+has_kernel() {
+    [ -e "$KERNEL/vmlinuz" ] && [ -e "$KERNEL/lib/modules/$RELEASE/kernel/drivers/block/virtio_blk.ko" ]
+}
+
+# unpack_kernel PACKAGE FOLDER: the kernel of RELEASE as FOLDER/vmlinuz, and of its modules those for networks and
+# for what a machine of QEMU has.
 unpack_kernel() {
-    local package=$1 folder=$2 modules=./lib/modules/$RELEASE
+    local package=$1 folder=$2 modules=./lib/modules/$RELEASE crypto=arm64
+    case $RELEASE in *-amd64) crypto=x86 ;; esac
     dpkg-deb --fsys-tarfile "$package" | tar -x -C "$folder" "./boot/vmlinuz-$RELEASE" \
         "$modules"/modules.{builtin,builtin.modinfo,order} \
-        "$modules"/kernel/{net,lib,crypto,arch/x86/crypto} \
-        "$modules"/kernel/drivers/net/{veth,ifb,dummy,macvlan,tun}.ko \
+        "$modules"/kernel/{net,lib,crypto,"arch/$crypto/crypto",drivers/virtio,fs/ext4,fs/jbd2} \
+        "$modules"/kernel/drivers/net/{veth,ifb,dummy,macvlan,tun,virtio_net,net_failover}.ko \
+        "$modules"/kernel/{drivers/block/virtio_blk,fs/mbcache}.ko \
         && busybox depmod -b "$folder" "$RELEASE" \
         && mv "$folder/boot/vmlinuz-$RELEASE" "$folder/vmlinuz" \
         && rmdir "$folder/boot"
@@ -72,22 +80,28 @@ vm_program() {
     program=$(readlink -f "$program") || return
     strip --strip-unneeded -o "$root$place" "$program" || return
     # A static program has none, and ldd says so by failing.
-    ldd "$program" 2> /dev/null | sed -n 's/^.*\s\(\/[^ ]*\) (0x.*$/\1/p;s/^\s*\(\/[^ ]*\) (0x.*$/\1/p' \
+    { ldd "$program" 2> /dev/null || true; } | sed -n 's/^.*\s\(\/[^ ]*\) (0x.*$/\1/p;s/^\s*\(\/[^ ]*\) (0x.*$/\1/p' \
         | sort -u | while read -r library; do
         [ -e "$root$library" ] || install -D "$library" "$root$library"
     done
 }
 
+# vm_accelerator ARCH: how QEMU runs a machine of this architecture here.
+vm_accelerator() {
+    # That there is a /dev/kvm says little inside a virtual machine: the processor's word counts.
+    if [ "$1" = x86_64 ] && [ -w /dev/kvm ] && grep -qwE 'vmx|svm' /proc/cpuinfo; then
+        echo kvm
+    else
+        echo tcg
+    fi
+}
+
 # vm_run ROOT LOG SECONDS: starts the machine, and waits until it is off. What its console shows is in LOG.
 # The machine's pid is VM while it runs.
 vm_run() {
-    local root=$1 log=$2 limit=$3 accelerator=tcg status
-    # That there is a /dev/kvm says little inside a virtual machine: the processor's word counts.
-    if [ -w /dev/kvm ] && grep -qwE 'vmx|svm' /proc/cpuinfo; then
-        accelerator=kvm
-    fi
+    local root=$1 log=$2 limit=$3 status
     (cd "$root" && find . | busybox cpio -o -H newc 2> /dev/null) > "$root.cpio" || return
-    timeout -k 5 "$limit" qemu-system-x86_64 -accel $accelerator -cpu max -smp 2 -m 2048 \
+    timeout -k 5 "$limit" qemu-system-x86_64 -accel "$(vm_accelerator x86_64)" -cpu max -smp 2 -m 2048 \
         -nodefaults -no-user-config -no-reboot -display none -nic none -serial "file:$log" \
         -kernel "$KERNEL/vmlinuz" -initrd "$root.cpio" \
         -append 'console=ttyS0 loglevel=4 panic=-1 mitigations=off' < /dev/null 2> "$root.qemu" &

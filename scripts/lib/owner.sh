@@ -1,0 +1,57 @@
+# shellcheck shell=bash
+# What the router's owner types on its console, the same on OpenWrt and on the router of the tests. Sourced, after
+# machine.sh and traffic.sh.
+
+# Static addresses where an ISP would give them. The home's IPv4 address is OpenWrt's default.
+router_network() {
+    cat << END
+uci set network.lan.ipaddr=192.168.1.1
+uci set network.lan.netmask=255.255.255.0
+uci set network.lan.ip6addr=2001:db8:1::1/64
+uci set network.wan=interface
+uci set network.wan.device=eth1
+uci set network.wan.proto=static
+uci set network.wan.ipaddr=$WAN4
+uci set network.wan.netmask=255.255.255.0
+uci set network.wan.gateway=203.0.113.1
+uci set network.wan.ip6addr=2001:db8:f::2/64
+uci set network.wan.ip6gw=2001:db8:f::1
+uci commit network
+/etc/init.d/network restart
+END
+}
+
+# Both families, there and back.
+router_routes() {
+    local each
+    for each in "$PHONE4:6000 $SERVER4:$SERVER_PORT" "[$PHONE6]:6000 [$SERVER6]:$SERVER_PORT"; do
+        # shellcheck disable=SC2086 # two words
+        [ "$(rtt phone $each 3 | jq -r .lost)" = 0 ] || return
+    done
+}
+
+# router_install FOLDER: installs the packages that are in it, by the package manager that the router has.
+router_install() {
+    cat << END
+if command -v apk > /dev/null; then
+    set -- $1/*.apk
+    [ ! -e "\$1" ] || apk add --allow-untrusted "\$@"
+else
+    set -- $1/*.ipk
+    [ ! -e "\$1" ] || opkg install "\$@"
+fi
+END
+}
+
+router_remove() {
+    echo 'if command -v apk > /dev/null; then apk del qod-agent; else opkg remove qod-agent; fi'
+}
+
+# What the agent could leave behind: tables, queues, files. On a router without tc, the devices say which queue they
+# have.
+router_state() {
+    console "{ if command -v nft > /dev/null; then nft list tables; fi
+        if [ -x /sbin/tc ]; then /sbin/tc qdisc show; else ip link | grep -o '^[0-9]*: [^:]*\|qdisc [a-z_]*'; fi
+        find / -xdev ! -path '/tmp/*' ! -path '/overlay/*' ! -type d
+        find /tmp /var/run/ -path '*qod*' ! -path '/tmp/parcel*'; } | sort"
+}

@@ -1,0 +1,134 @@
+#!/usr/bin/env bash
+# The package on a router, from boot to removal: `scripts/qemu-test.sh [SCENARIO...]`.
+#
+# QEMU runs the router between namespaces that are the phone, the laptop and the internet host with the real backend.
+# What is done on the router is typed on its serial console; what is claimed is captured outside of it. Each
+# scenario is a file of scripts/qemu/, and goes on where the one before it has ended.
+#
+#   IMAGE=openwrt-….img[.gz]  boots this image of OpenWrt for x86/64 (a copy; combined, for BIOS) instead of
+#                             the router that scripts/lib/router.sh builds from Debian's packages
+#   KMODS=FOLDER              with packages (.ipk or .apk) of kernel modules that the image lacks; installed first
+#   PACKAGE=FILE              the package to install, instead of one that is built from here
+#   ARCH=x86_64|aarch64       this architecture alone
+#
+# Without IMAGE and ARCH both architectures are tested, at the same time.
+set -uo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
+# shellcheck source=scripts/lib/packages.sh
+. scripts/lib/packages.sh
+# shellcheck source=scripts/lib/build.sh
+. scripts/lib/build.sh
+# shellcheck source=scripts/lib/sysroot.sh
+. scripts/lib/sysroot.sh
+# shellcheck source=scripts/lib/report.sh
+. scripts/lib/report.sh
+# shellcheck source=scripts/lib/lab.sh
+. scripts/lib/lab.sh
+# shellcheck source=scripts/lib/vm.sh
+. scripts/lib/vm.sh
+# shellcheck source=scripts/lib/machine.sh
+. scripts/lib/machine.sh
+# shellcheck source=scripts/lib/traffic.sh
+. scripts/lib/traffic.sh
+# shellcheck source=scripts/lib/operator.sh
+. scripts/lib/operator.sh
+# shellcheck source=scripts/lib/owner.sh
+. scripts/lib/owner.sh
+# shellcheck source=scripts/lib/parcel.sh
+. scripts/lib/parcel.sh
+# shellcheck source=scripts/lib/router.sh
+. scripts/lib/router.sh
+
+# The scenarios in their order: the first boots the router and installs the package, the last removes it.
+scenarios_of() {
+    case $1 in
+        x86_64) echo install session boot remove ;;
+        # What an image must be able to show too.
+        image) echo install session boot remove ;;
+        # That it boots and marks.
+        aarch64) echo install session ;;
+        *) die "there is no machine for $1" ;;
+    esac
+}
+
+[ "$(id -u)" = 0 ] || die "needs root, for network namespaces"
+if [ -n "${IMAGE:-}" ]; then
+    [ "${ARCH:=x86_64}" = x86_64 ] || die "IMAGE must be for x86_64: no other machine has the firmware for it here"
+    [ -r "$IMAGE" ] || die "there is no $IMAGE"
+fi
+NEEDED+=("${NEEDED_FOR_VM[@]}" mke2fs:e2fsprogs setpriv:util-linux)
+[ "${ARCH:-x86_64}" != aarch64 ] && [ -n "${ARCH:-}" ] || NEEDED+=(qemu-system-aarch64:qemu-system-arm)
+install_packages
+need_rust
+reason=$(can_make_namespaces) || die "$reason"
+build_lab_and_backend || die "the build failed"
+
+if [ -z "${ARCH:-}" ]; then
+    # What one has built the other need not wait for; and cargo builds one thing at a time anyway.
+    for ARCH in x86_64 aarch64; do
+        package_build "$ARCH" || die "no package for $ARCH"
+    done
+    other=$(mktemp)
+    ARCH=aarch64 "$0" > "$other" 2>&1 &
+    beside=$!
+    # Whoever ends this ends that too.
+    trap 'kill $beside 2> /dev/null; wait $beside; rm -f "$other"' EXIT
+    trap 'exit 130' INT
+    trap 'exit 143' TERM
+    ARCH=x86_64 "$0" "$@"
+    here=$?
+    wait $beside
+    there=$?
+    printf '\n== aarch64, at the same time\n'
+    cat "$other"
+    beside=
+    trap 'rm -f "$other"' EXIT
+    [ $here = 0 ] && [ $there = 0 ]
+    exit
+fi
+
+SCENARIOS=("$@")
+if [ $# = 0 ]; then
+    kind=$ARCH
+    [ -z "${IMAGE:-}" ] || kind=image
+    read -ra SCENARIOS <<< "$(scenarios_of "$kind")"
+fi
+for each in "${SCENARIOS[@]}"; do
+    [ -f "scripts/qemu/$each.sh" ] || die "there is no scripts/qemu/$each.sh"
+done
+package_build "$ARCH" || die "no package for $ARCH"
+
+started=$SECONDS
+lab_up --machine yes --modem no
+finish() {
+    local status=$?
+    [ "$status" = 0 ] || machine_diagnosis
+    (exit "$status")
+    lab_down
+}
+trap finish EXIT
+echo_start
+operator_start
+operator_provision
+parcel_make || die "the package cannot be given to the machine"
+if [ -n "${IMAGE:-}" ]; then
+    KERNEL=
+    DISK=$WORK/disk
+    case $IMAGE in
+        # OpenWrt appends what gzip does not know, and warns of.
+        *.gz) gzip -dc "$IMAGE" > "$DISK" 2> /dev/null || [ $? = 2 ] || die "$IMAGE cannot be unpacked" ;;
+        *) cp --sparse=always "$IMAGE" "$DISK" || die "$IMAGE cannot be copied" ;;
+    esac
+else
+    router_build "$ARCH" "$WORK" || die "the router cannot be built"
+fi
+
+for each in "${SCENARIOS[@]}"; do
+    # shellcheck source=/dev/null
+    . "scripts/qemu/$each.sh"
+    machine_runs || die "the machine is off: $(cat "$WORK/qemu.log")"
+done
+
+note ""
+note "took $((SECONDS - started)) s after the build"
+conclude

@@ -1,0 +1,41 @@
+# shellcheck shell=bash
+# The router boots, has its network, gets the package, is configured as the ISP would, and reaches the backend.
+# Sourced by scripts/qemu-test.sh.
+
+section "$ARCH: a router without the agent"
+machine_start "$ARCH"
+machine_ready || die "no shell on the console: $(tail -n 5 "$WORK/qemu.log")"
+note "shell on the console $(compute "$EPOCHREALTIME - $STARTED") s after QEMU started; $(console uname -sr), $(
+    console ". /etc/openwrt_release 2> /dev/null; echo \$DISTRIB_DESCRIPTION")"
+note "memory: $(console "free | awk '/^Mem/ { print \$2, \"KiB, free\", \$7 ? \$7 : \$4 }'")"
+console "$(router_network)" > "$WORK/network.log" || die "the network cannot be configured: $(cat "$WORK/network.log")"
+promise "routes both families" "$(router_routes && echo yes || echo no)" "within 60 s" within 60 router_routes
+observe before
+expect_dscps before 0
+router_state > "$WORK/state-before"
+
+section "$ARCH: the package"
+console tar -xf /dev/vdb -C /tmp || die "the parcel cannot be read"
+console "$(router_install '/tmp/parcel/kmods')" > "$WORK/kmods.log" || die "the kernel modules: $(cat "$WORK/kmods.log")"
+COMMAND_LIMIT=120 console "$(router_install /tmp/parcel)" > "$WORK/install.log"
+status=$?
+promise "install" "status $status" "status 0" equal "$status" 0
+[ "$status" = 0 ] || die "$(cat "$WORK/install.log")"
+note "on flash: $(console "du -k /usr/sbin/qod-agent | cut -f 1") KiB the program"
+
+console "mkdir -p /etc/qod-agent && cp /tmp/parcel/ca.pem /tmp/parcel/token /etc/qod-agent/
+    chmod 600 /etc/qod-agent/token && rm /tmp/parcel/token
+    uci set qod-agent.main.enabled=1
+    uci set qod-agent.main.agent_id=$AGENT
+    uci set qod-agent.main.report_interval_seconds=2
+    uci set qod-agent.backend.url=https://$BACKEND
+    uci set qod-agent.backend.token_file=/etc/qod-agent/token
+    uci set qod-agent.backend.ca_file=/etc/qod-agent/ca.pem
+    uci commit qod-agent
+    /etc/init.d/qod-agent enable && /etc/init.d/qod-agent restart" > "$WORK/configure.log"
+status=$?
+promise "configure by UCI, start" "status $status" "status 0" equal "$status" 0
+[ "$status" = 0 ] || die "$(cat "$WORK/configure.log")"
+within 60 agent_is_connected
+connected=$(operator_sees connected)
+promise "the operator sees the agent connected" "$connected" "true within 60 s" equal "$connected" true

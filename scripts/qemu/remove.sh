@@ -1,0 +1,17 @@
+# shellcheck shell=bash
+# The package is removed: nothing of it stays, but what its user wrote. Sourced by scripts/qemu-test.sh.
+
+section "$ARCH: the package is removed"
+COMMAND_LIMIT=120 console "$(router_remove)" > "$WORK/remove.log"
+status=$?
+promise "remove" "status $status" "status 0" equal "$status" 0
+[ "$status" = 0 ] || note "$(tail -n 5 "$WORK/remove.log")"
+promise "the agent's process" "$(console pidof qod-agent || echo none)" none console '! pidof qod-agent'
+# What the user of the package has written is the user's.
+console 'rm -rf /etc/config/qod-agent /etc/qod-agent'
+router_state > "$WORK/state-after"
+left=$(diff "$WORK/state-before" "$WORK/state-after" | grep '^[<>]')
+promise "tables, queues and files as before" "$(grep -c . <<< "$left") differ" "0 differ" equal "$left" ""
+[ -z "$left" ] || note "$(head -n 20 <<< "$left")"
+observe removed
+expect_dscps removed 0
