@@ -6,7 +6,8 @@ use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use log::LevelFilter;
+use env_logger::Env;
+use log::{Level, LevelFilter, Log, Metadata};
 use qod_agent::check::{self, Verdict};
 use qod_agent::config::{self, Config};
 use qod_agent::enrol::{self, Step};
@@ -109,11 +110,21 @@ fn finish(result: Result<String, Failed>) -> ExitCode {
 }
 
 fn start_logger() {
-    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info"))
-        // At trace it dumps requests with their credentials.
-        .filter_module("ureq", LevelFilter::Debug)
-        .filter_module("ureq_proto", LevelFilter::Debug)
-        .init();
+    let wanted = || env_logger::Builder::from_env(Env::default().default_filter_or("info"));
+    let mut builder = wanted();
+    let logger = wanted().build();
+    for library in ["ureq", "ureq_proto"] {
+        let trace = Metadata::builder()
+            .target(library)
+            .level(Level::Trace)
+            .build();
+        // There it dumps requests with their credentials. Said of no other level: what is set here
+        // goes before what the environment says.
+        if logger.enabled(&trace) {
+            builder.filter_module(library, LevelFilter::Debug);
+        }
+    }
+    builder.init();
 }
 
 /// Whoever reads may have gone, as `head` does: that is no failure of this program's.

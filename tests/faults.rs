@@ -354,6 +354,23 @@ fn the_token_is_in_no_log_however_much_is_logged() {
 }
 
 #[test]
+fn a_poll_writes_no_line_unless_it_is_asked_to() {
+    let home = Home::without_modem();
+    let script = Script::start(&home.internet, script_address());
+    let folder = lab::folder::Folder::new();
+    let config = folder.write("config.json", agent::config(&script.url()).to_string());
+    let mut command = home.router.command(agent::binary());
+    command.args(["run", "--config"]).arg(config);
+    command.env_remove("RUST_LOG");
+    let process = lab::process::Process::start(&mut command, &folder.path().join("log"));
+    let revision = script.serve_sessions(&[session()]);
+    script.wait_revision(revision);
+    let log = process.log();
+    assert!(log.contains("INFO"), "{log}");
+    assert!(!log.contains("DEBUG") && !log.contains("ureq"), "{log}");
+}
+
+#[test]
 fn a_wan_device_that_is_not_there_is_a_warning_and_no_end_of_marks() {
     let home = Home::without_modem();
     let script = Script::start(&home.internet, script_address());
