@@ -35,6 +35,7 @@
 //! | [`ruleset`] | the ruleset as data, and the trait behind which the kernel stands |
 //! | [`nft`] | that trait over nf_tables: the table's layout, messages, read-back |
 //! | [`queue`] | HTB on the WAN device over rtnetlink |
+//! | [`netlink`] | the connection to rtnetlink, and its messages |
 //! | [`link`] | ports, the WAN device and neighbours, and when they change |
 //! | [`status`] | the document, the local server, `qod-agent status` |
 //! | [`enrol`], [`token_file`] | `qod-agent enrol`: how the agent comes by its token; the file that it is kept in |
@@ -61,6 +62,7 @@ pub mod home;
 pub mod link;
 pub mod lock;
 pub mod mac;
+pub mod netlink;
 pub mod nft;
 pub mod plan;
 pub mod queue;

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tokio::runtime::Builder;
 
+use crate::netlink::Rtnetlink;
 use crate::queue::{self, Queues};
 use crate::{lock, nft};
 
@@ -77,10 +78,9 @@ fn remove_queues() -> Result<Vec<String>, Error> {
         .build()
         .map_err(|error| Error::System("starting the runtime", error))?;
     runtime.block_on(async {
-        let (connection, handle, _) = rtnetlink::new_connection()
+        let rtnetlink = Rtnetlink::open()
             .map_err(|error| Error::System("opening a netlink socket to rtnetlink", error))?;
-        tokio::spawn(connection);
-        let mut queues = Queues::new(handle);
+        let mut queues = Queues::new(rtnetlink);
         queues.remove_leftovers().await.map_err(Error::Queues)
     })
 }

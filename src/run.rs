@@ -11,7 +11,8 @@ use tokio::sync::{mpsc, watch};
 use crate::agent::{Agent, Parts};
 use crate::config::Config;
 use crate::confine::{self, confine};
-use crate::link::{Links, Rtnetlink};
+use crate::link::Links;
+use crate::netlink::Rtnetlink;
 use crate::nft::Nft;
 use crate::queue::Queues;
 use crate::ruleset::Kernel;
@@ -95,8 +96,9 @@ async fn start(config: &Config) -> Result<(), Error> {
     }
 
     let uplink = Uplink::new(config).map_err(Error::Credentials)?;
-    let rtnetlink = Rtnetlink::open().map_err(Error::Link)?;
-    let queues = Queues::new(rtnetlink.handle.clone());
+    let rtnetlink = Rtnetlink::open()
+        .map_err(|error| Error::System("opening a netlink socket to rtnetlink", error))?;
+    let queues = Queues::new(rtnetlink.clone());
     let links = Links::new(rtnetlink, config.lan.clone(), config.wan.clone());
     // Listening comes first: what changes after the first look is an event.
     let watch = links.watch().map_err(Error::Link)?;

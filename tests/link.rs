@@ -16,8 +16,9 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use namespace::{Machine, alone, ip, run, tc};
-use qod_agent::link::{Changed, Links, Neighbour, Rtnetlink, Snapshot, Standing, Watch};
+use qod_agent::link::{Changed, Links, Neighbour, Snapshot, Standing, Watch};
 use qod_agent::mac::Mac;
+use qod_agent::netlink::Rtnetlink;
 use qod_agent::queue::{Queues, Shaper};
 use qod_wire::Medium;
 use tokio::time::timeout;
@@ -234,7 +235,7 @@ fn queues_wake_the_watch_unless_the_agent_changed_them() {
         assert!(comes(&mut watch, SOON, queues).await);
         while comes(&mut watch, A_WHILE, queues).await {}
 
-        let mut own = Queues::new(rtnetlink.handle);
+        let mut own = Queues::new(rtnetlink);
         let shaper = Shaper {
             device: "wan".to_owned(),
             upstream_kbps: Some(10_000),

@@ -22,6 +22,7 @@ use std::time::{Duration, Instant};
 
 use namespace::{Machine, alone, ip, sysctl, tc};
 use nix::sys::socket::{setsockopt, sockopt};
+use qod_agent::netlink::Rtnetlink;
 use qod_agent::queue::{Error, Queue, Queues, Root, Shaper};
 use qod_wire::ClassStatus;
 
@@ -29,9 +30,7 @@ const ROUTER: &str = "192.0.2.1";
 const SERVER: &str = "192.0.2.2";
 
 fn queues() -> Queues {
-    let (connection, handle, _) = rtnetlink::new_connection().unwrap();
-    tokio::spawn(connection);
-    Queues::new(handle)
+    Queues::new(Rtnetlink::open().unwrap())
 }
 
 fn shaper(upstream_kbps: impl Into<Option<u64>>) -> Shaper {

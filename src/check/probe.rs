@@ -16,6 +16,7 @@ use tokio::runtime::Builder;
 use super::facts::{self, Ability};
 use crate::dscp::Dscp;
 use crate::flow::{Family, Match, Peer, PortRange, Prefix, Way};
+use crate::netlink::Rtnetlink;
 use crate::nft::{MarkBits, Nft};
 use crate::queue::{Kind, Presence, Queues};
 use crate::ruleset::{Changes, CommitError, Element, Hook, Kernel as _, Ruleset, Treatment};
@@ -169,14 +170,11 @@ fn queues(release: &str) -> Vec<(Kind, Ability)> {
         Err(error) => return untried(format!("starting the runtime: {error}")).to_vec(),
     };
     runtime.block_on(async {
-        let handle = match rtnetlink::new_connection() {
-            Ok((connection, handle, _)) => {
-                tokio::spawn(connection);
-                handle
-            }
+        let rtnetlink = match Rtnetlink::open() {
+            Ok(rtnetlink) => rtnetlink,
             Err(error) => return untried(format!("opening a netlink socket: {error}")).to_vec(),
         };
-        let mut queues = Queues::new(handle);
+        let mut queues = Queues::new(rtnetlink);
         let mut found = Vec::new();
         for kind in Kind::ALL {
             let ability = if kind == Kind::Ifb && waits_for_its_module(release, "ifb") {

@@ -10,7 +10,8 @@ use tokio::runtime::Builder;
 use super::facts::{Exposed, Site};
 use crate::backend::{self, Client};
 use crate::config::{Config, Token};
-use crate::link::{Links, Rtnetlink, Snapshot};
+use crate::link::{Links, Snapshot};
+use crate::netlink::Rtnetlink;
 use crate::queue::{self, Queues};
 
 /// `file` is the configuration's own.
@@ -41,9 +42,12 @@ fn network(config: &Config) -> (Result<Snapshot, String>, Root) {
     runtime.block_on(async {
         let rtnetlink = match Rtnetlink::open() {
             Ok(rtnetlink) => rtnetlink,
-            Err(error) => return (Err(error.to_string()), Err(error.to_string())),
+            Err(error) => {
+                let error = format!("opening a netlink socket to rtnetlink: {error}");
+                return (Err(error.clone()), Err(error));
+            }
         };
-        let queues = Queues::new(rtnetlink.handle.clone());
+        let queues = Queues::new(rtnetlink.clone());
         let links = Links::new(rtnetlink, config.lan.clone(), config.wan.clone());
         let snapshot = links.snapshot().await.map_err(|error| error.to_string());
         let root = match &config.wan {

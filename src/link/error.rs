@@ -11,14 +11,6 @@ pub struct Error {
 }
 
 impl Error {
-    pub(super) fn new(doing: &'static str, error: rtnetlink::Error) -> Self {
-        let error = match error {
-            rtnetlink::Error::NetlinkError(message) => message.to_io(),
-            error => io::Error::other(error.to_string()),
-        };
-        Self { doing, error }
-    }
-
     pub(super) fn io(doing: &'static str) -> impl FnOnce(io::Error) -> Self {
         move |error| Self { doing, error }
     }

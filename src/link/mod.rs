@@ -7,12 +7,10 @@
 
 mod error;
 mod neighbours;
-mod rtnetlink;
 mod snapshot;
 mod watch;
 
 pub use error::Error;
 pub use neighbours::{Neighbour, Neighbours, Standing, Station};
-pub use rtnetlink::Rtnetlink;
 pub use snapshot::{Lan, Links, Port, Snapshot, Wan};
 pub use watch::{Changed, Watch};

@@ -1,14 +1,16 @@
 //! The devices that the kernel knows: neighbour tables, and behind which port a bridge saw a station.
 
 use std::collections::{HashMap, HashSet};
+use std::io;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use futures_util::TryStreamExt;
+use netlink_packet_core::{Emitable, NLM_F_CREATE, NLM_F_REPLACE, Parseable};
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
 };
+use nix::libc::{RTM_GETNEIGH, RTM_NEWNEIGH};
 
 use super::{Error, Links, Snapshot};
 use crate::mac::Mac;
@@ -83,11 +85,11 @@ impl Links {
     pub async fn neighbours(&self, snapshot: &Snapshot) -> Result<Neighbours, Error> {
         let scope = Scope::new(snapshot);
         let tables = self.dump(AddressFamily::Unspec).await;
-        let tables = tables.map_err(|error| Error::new("reading the neighbour tables", error))?;
+        let tables = tables.map_err(Error::io("reading the neighbour tables"))?;
         // With a bridge there is a forwarding database; without one the kernel may not know the word.
         let stations = if snapshot.lans.iter().any(|lan| lan.is_bridge) {
             let database = self.dump(AddressFamily::Bridge).await;
-            database.map_err(|error| Error::new("reading the bridges' stations", error))?
+            database.map_err(Error::io("reading the bridges' stations"))?
         } else {
             Vec::new()
         };
@@ -97,10 +99,12 @@ impl Links {
         })
     }
 
-    async fn dump(&self, family: AddressFamily) -> Result<Vec<NeighbourMessage>, rtnetlink::Error> {
-        let request = self.rtnetlink.handle.neighbours().get();
-        let request = request.set_address_family(family);
-        request.execute().try_collect().await
+    async fn dump(&self, family: AddressFamily) -> io::Result<Vec<NeighbourMessage>> {
+        let mut request = NeighbourMessage::default();
+        request.header.family = family;
+        let bodies = self.rtnetlink.dump(RTM_GETNEIGH, body(&request)).await?;
+        let read = |body: &Vec<u8>| NeighbourMessage::parse(body).ok();
+        Ok(bodies.iter().filter_map(read).collect())
     }
 
     /// Makes the kernel ask for an address that it does not know, by ARP or NDP, as if it had a packet
@@ -110,12 +114,10 @@ impl Links {
     ///
     /// The kernel's refusal.
     pub async fn ask(&self, lan: u32, address: IpAddr) -> Result<(), Error> {
-        let request = self.rtnetlink.handle.neighbours().add(lan, address);
-        let request = request
-            .state(NeighbourState::None)
-            .flags(NeighbourFlags::Use);
-        let result = request.replace().execute().await;
-        result.map_err(|error| Error::new("asking for a neighbour", error))
+        let mut entry = entry(lan, address, NeighbourState::None);
+        entry.header.flags = NeighbourFlags::Use;
+        let result = self.replace(&entry).await;
+        result.map_err(Error::io("asking for a neighbour"))
     }
 
     /// Makes the kernel ask a neighbour that it knows whether it is still there. Its answer passes the
@@ -126,11 +128,34 @@ impl Links {
     ///
     /// The kernel's refusal.
     pub async fn confirm(&self, lan: u32, address: IpAddr) -> Result<(), Error> {
-        let request = self.rtnetlink.handle.neighbours().add(lan, address);
-        let request = request.state(NeighbourState::Probe);
-        let result = request.replace().execute().await;
-        result.map_err(|error| Error::new("asking a neighbour", error))
+        let entry = entry(lan, address, NeighbourState::Probe);
+        let result = self.replace(&entry).await;
+        result.map_err(Error::io("asking a neighbour"))
     }
+
+    async fn replace(&self, entry: &NeighbourMessage) -> io::Result<()> {
+        let flags = NLM_F_CREATE | NLM_F_REPLACE;
+        self.rtnetlink.order(RTM_NEWNEIGH, flags, body(entry)).await
+    }
+}
+
+fn entry(lan: u32, address: IpAddr, state: NeighbourState) -> NeighbourMessage {
+    let mut entry = NeighbourMessage::default();
+    let (family, address) = match address {
+        IpAddr::V4(v4) => (AddressFamily::Inet, NeighbourAddress::Inet(v4)),
+        IpAddr::V6(v6) => (AddressFamily::Inet6, NeighbourAddress::Inet6(v6)),
+    };
+    entry.header.family = family;
+    entry.header.ifindex = lan;
+    entry.header.state = state;
+    entry.attributes = vec![NeighbourAttribute::Destination(address)];
+    entry
+}
+
+fn body(message: &NeighbourMessage) -> Vec<u8> {
+    let mut body = vec![0; message.buffer_len()];
+    message.emit(&mut body);
+    body
 }
 
 /// Which devices count.

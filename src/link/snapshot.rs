@@ -4,15 +4,19 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv6Addr};
 use std::path::Path;
 
-use futures_util::TryStreamExt;
+use netlink_packet_core::Parseable;
 use netlink_packet_route::address::{
     AddressAttribute, AddressHeaderFlags, AddressMessage, AddressScope,
 };
-use netlink_packet_route::link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
+use nix::libc::{RTM_GETADDR, RTM_GETLINK};
 use qod_wire::Medium;
 
-use super::{Error, Rtnetlink};
+use super::Error;
 use crate::flow::Prefix;
+use crate::netlink::{Device, Rtnetlink, device_body};
+
+/// `sizeof(struct ifaddrmsg)`
+const ADDRESS: usize = 8;
 
 /// What the agent needs to know of the router's links, at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -109,18 +113,13 @@ impl Links {
     /// The kernel's refusal. A device that is not there is none: it is in
     /// [`missing`](Snapshot::missing).
     pub async fn snapshot(&self) -> Result<Snapshot, Error> {
-        let handle = &self.rtnetlink.handle;
-        let links = handle.link().get().execute().try_collect::<Vec<_>>().await;
-        let links = links.map_err(|error| Error::new("reading the links", error))?;
-        let addresses = handle
-            .address()
-            .get()
-            .execute()
-            .try_collect::<Vec<_>>()
-            .await;
-        let addresses = addresses.map_err(|error| Error::new("reading the addresses", error))?;
-        let links: Vec<_> = links.iter().filter_map(Link::read).collect();
-        let addresses: Vec<_> = addresses.iter().filter_map(Address::read).collect();
+        let links = self.rtnetlink.dump(RTM_GETLINK, device_body(0, &[])).await;
+        let links = links.map_err(Error::io("reading the links"))?;
+        let addresses = self.rtnetlink.dump(RTM_GETADDR, vec![0; ADDRESS]).await;
+        let addresses = addresses.map_err(Error::io("reading the addresses"))?;
+        let links: Vec<_> = links.iter().filter_map(|body| Link::read(body)).collect();
+        let read = |body: &Vec<u8>| Address::read(&AddressMessage::parse(body).ok()?);
+        let addresses: Vec<_> = addresses.iter().filter_map(read).collect();
         let mut snapshot = self.compose(&links, &addresses);
         snapshot.own = addresses.iter().map(|address| address.address).collect();
         Ok(snapshot)
@@ -128,24 +127,28 @@ impl Links {
 
     fn compose(&self, links: &[Link], addresses: &[Address]) -> Snapshot {
         let mut snapshot = Snapshot::default();
-        let find = |name: &str| links.iter().find(|link| link.name == name);
+        let find = |name: &str| links.iter().find(|link| link.device.name == name);
         for name in &self.lan {
-            let Some(device) = find(name) else {
+            let Some(Link { device, .. }) = find(name) else {
                 snapshot.missing.push(name.clone());
                 continue;
             };
             let bridge = device.is_bridge.then(|| name.clone());
             let member = |link: &&Link| match device.is_bridge {
-                true => link.master == Some(device.index),
-                false => link.index == device.index,
+                true => link.device.master == Some(device.index),
+                false => link.device.index == device.index,
             };
             for link in links.iter().filter(member) {
-                if snapshot.ports.iter().any(|port| port.index == link.index) {
+                if snapshot
+                    .ports
+                    .iter()
+                    .any(|port| port.index == link.device.index)
+                {
                     continue;
                 }
                 snapshot.ports.push(Port {
-                    name: link.name.clone(),
-                    index: link.index,
+                    name: link.device.name.clone(),
+                    index: link.device.index,
                     medium: link.medium,
                     bridge: bridge.clone(),
                 });
@@ -173,12 +176,12 @@ impl Links {
                 Some(link) => {
                     let on_wan = addresses
                         .iter()
-                        .filter(|address| address.index == link.index && address.is_global);
+                        .filter(|address| address.index == link.device.index && address.is_global);
                     snapshot.wan = Some(Wan {
                         name: name.clone(),
-                        index: link.index,
-                        up: link.up,
-                        mtu: link.mtu,
+                        index: link.device.index,
+                        up: link.device.up,
+                        mtu: link.device.mtu.unwrap_or(0),
                         addresses: on_wan.map(|address| address.address).collect(),
                     });
                 }
@@ -191,44 +194,15 @@ impl Links {
 /// One dumped link.
 #[derive(Clone, Debug)]
 struct Link {
-    name: String,
-    index: u32,
-    master: Option<u32>,
-    is_bridge: bool,
-    up: bool,
-    carrier: bool,
-    mtu: u32,
+    device: Device,
     medium: Medium,
 }
 
 impl Link {
-    fn read(message: &LinkMessage) -> Option<Self> {
-        let mut link = Self {
-            name: String::new(),
-            index: message.header.index,
-            master: None,
-            is_bridge: false,
-            up: message.header.flags.contains(LinkFlags::Up),
-            carrier: message.header.flags.contains(LinkFlags::LowerUp),
-            mtu: 0,
-            medium: Medium::Wired,
-        };
-        for attribute in &message.attributes {
-            match attribute {
-                LinkAttribute::IfName(name) => link.name.clone_from(name),
-                LinkAttribute::Controller(master) => link.master = Some(*master),
-                LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
-                LinkAttribute::LinkInfo(info) => {
-                    link.is_bridge = info.contains(&LinkInfo::Kind(InfoKind::Bridge));
-                }
-                _ => {}
-            }
-        }
-        if link.name.is_empty() {
-            return None;
-        }
-        link.medium = medium(&link.name);
-        Some(link)
+    fn read(body: &[u8]) -> Option<Self> {
+        let device = Device::read(body)?;
+        let medium = medium(&device.name);
+        Some(Self { device, medium })
     }
 }
 

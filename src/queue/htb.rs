@@ -1,9 +1,8 @@
 //! HTB, the hierarchical token bucket: its root and its classes (tc-htb(8), `net/sched/sch_htb.c`).
 
-use netlink_packet_route::tc::{TcMessage, TcOption};
-
 use super::rate::{Rate, SPEC_LEN};
-use super::request::{find_option, long, option, word};
+use super::request::Dumped;
+use crate::netlink::{Attribute, long, word};
 
 /// The kind's name.
 pub(super) const KIND: &str = "htb";
@@ -26,15 +25,15 @@ const QUANTUM: usize = BUFFER + 8;
 const PRIORITY: usize = BUFFER + 16;
 
 /// Options of the root: packets whose priority names no class go to the class with this minor.
-pub(super) fn root_options(default_minor: u32) -> Vec<TcOption> {
+pub(super) fn root_options(default_minor: u32) -> Vec<Attribute> {
     // struct tc_htb_glob: version, rate2quantum, defcls, debug, direct_pkts
     let glob = [VERSION, RATE_TO_QUANTUM, default_minor, 0, 0];
-    vec![option(TCA_HTB_INIT, words(&glob))]
+    vec![Attribute::new(TCA_HTB_INIT, words(&glob))]
 }
 
 /// The minor of a dumped root's default class.
-pub(super) fn default_minor(root: &TcMessage) -> Option<u32> {
-    word(&find_option(root, TCA_HTB_INIT)?, 8)
+pub(super) fn default_minor(root: &Dumped) -> Option<u32> {
+    word(root.option(TCA_HTB_INIT)?, 8)
 }
 
 /// The parameters of one class.
@@ -56,7 +55,7 @@ pub(super) struct Class {
 
 impl Class {
     /// As the kernel takes them.
-    pub(super) fn options(&self) -> Vec<TcOption> {
+    pub(super) fn options(&self) -> Vec<Attribute> {
         let (rate, rate64) = self.rate.spec();
         let (ceil, ceil64) = self.ceil.spec();
         let mut parameters = [rate, ceil].concat();
@@ -69,27 +68,27 @@ impl Class {
             self.priority,
         ];
         parameters.extend(words(&rest));
-        let mut options = vec![option(TCA_HTB_PARMS, parameters)];
-        let long = |number, value: u64| option(number, value.to_ne_bytes().to_vec());
+        let mut options = vec![Attribute::new(TCA_HTB_PARMS, parameters)];
+        let long = |number, value: u64| Attribute::new(number, value.to_ne_bytes().to_vec());
         options.extend(rate64.map(|rate| long(TCA_HTB_RATE64, rate)));
         options.extend(ceil64.map(|ceil| long(TCA_HTB_CEIL64, ceil)));
         options
     }
 
     /// From a dumped class.
-    pub(super) fn read(message: &TcMessage) -> Option<Self> {
-        let parameters = find_option(message, TCA_HTB_PARMS)?;
+    pub(super) fn read(message: &Dumped) -> Option<Self> {
+        let parameters = message.option(TCA_HTB_PARMS)?;
         let rate = *parameters.first_chunk()?;
         let ceil = *parameters.get(SPEC_LEN..)?.first_chunk()?;
-        let rate64 = find_option(message, TCA_HTB_RATE64).and_then(|bytes| long(&bytes));
-        let ceil64 = find_option(message, TCA_HTB_CEIL64).and_then(|bytes| long(&bytes));
+        let rate64 = message.option(TCA_HTB_RATE64).and_then(long);
+        let ceil64 = message.option(TCA_HTB_CEIL64).and_then(long);
         Some(Self {
             rate: Rate::from_spec(rate, rate64),
             ceil: Rate::from_spec(ceil, ceil64),
-            buffer: word(&parameters, BUFFER)?,
-            cbuffer: word(&parameters, CBUFFER)?,
-            quantum: word(&parameters, QUANTUM)?,
-            priority: word(&parameters, PRIORITY)?,
+            buffer: word(parameters, BUFFER)?,
+            cbuffer: word(parameters, CBUFFER)?,
+            quantum: word(parameters, QUANTUM)?,
+            priority: word(parameters, PRIORITY)?,
         })
     }
 
@@ -110,7 +109,7 @@ fn words(words: &[u32]) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::queue::request::{dumped, message};
+    use crate::queue::request::{Dumped, message};
 
     #[test]
     fn classes_round_trip() {
@@ -123,20 +122,24 @@ mod tests {
                 quantum: 1_514,
                 priority: 3,
             };
-            let message = message(2, 1, 2, KIND, class.options());
-            assert_eq!(Class::read(&dumped(&message)), Some(class), "{kbps}");
+            let message = message(2, 1, 2, KIND, &class.options());
+            assert_eq!(
+                Class::read(&Dumped::read(message).unwrap()),
+                Some(class),
+                "{kbps}"
+            );
         }
     }
 
     #[test]
     fn roots_round_trip() {
-        let message = message(2, 1, 2, KIND, root_options(0x30));
-        assert_eq!(default_minor(&dumped(&message)), Some(0x30));
+        let message = message(2, 1, 2, KIND, &root_options(0x30));
+        assert_eq!(default_minor(&Dumped::read(message).unwrap()), Some(0x30));
     }
 
     #[test]
     fn what_the_kernel_would_never_say_is_no_class() {
-        let message = message(2, 1, 2, KIND, vec![option(TCA_HTB_PARMS, vec![0; 43])]);
-        assert_eq!(Class::read(&dumped(&message)), None);
+        let message = message(2, 1, 2, KIND, &[Attribute::new(TCA_HTB_PARMS, vec![0; 43])]);
+        assert_eq!(Class::read(&Dumped::read(message).unwrap()), None);
     }
 }

@@ -8,10 +8,8 @@
 //! - **The fair queue** is `fq_codel` (RFC 8290). Without it, TBF has a plain FIFO counted in
 //!   bytes.
 
-use netlink_packet_route::tc::{TcOption, TcQdiscFqCodelOption};
-
 use super::rate::Rate;
-use super::request::option;
+use crate::netlink::{Attribute, number};
 
 /// The splitter's kind.
 pub(super) const SPLITTER: &str = "tbf";
@@ -22,6 +20,12 @@ pub(super) const FAIR: &str = "fq_codel";
 const TCA_TBF_PARMS: u16 = 1;
 const TCA_TBF_RATE64: u16 = 4;
 const TCA_TBF_BURST: u16 = 6;
+const TCA_FQ_CODEL_TARGET: u16 = 1;
+const TCA_FQ_CODEL_LIMIT: u16 = 2;
+const TCA_FQ_CODEL_INTERVAL: u16 = 3;
+const TCA_FQ_CODEL_ECN: u16 = 4;
+const TCA_FQ_CODEL_FLOWS: u16 = 5;
+const TCA_FQ_CODEL_MEMORY_LIMIT: u16 = 9;
 
 /// Bytes beside the MTU that a packet may have: Ethernet header, VLAN tags, PPP and tunnels.
 /// Generous, because TBF *drops* what is larger than its burst and no GSO packet; it also covers
@@ -76,7 +80,7 @@ impl Leaf {
     }
 
     /// The splitter's options.
-    pub(super) fn splitter_options(&self) -> Vec<TcOption> {
+    pub(super) fn splitter_options(&self) -> Vec<Attribute> {
         // TBF's tokens for a packet are back before the next one can be dequeued.
         let (rate, rate64) = Rate::NEVER_REACHED.spec();
         let no_peak = [0; 12];
@@ -85,33 +89,35 @@ impl Leaf {
         for word in [self.limit, buffer, 0] {
             parameters.extend(word.to_ne_bytes());
         }
-        let mut options = vec![option(TCA_TBF_PARMS, parameters)];
-        options.extend(rate64.map(|rate| option(TCA_TBF_RATE64, rate.to_ne_bytes().to_vec())));
-        options.push(option(TCA_TBF_BURST, self.split.to_ne_bytes().to_vec()));
+        let mut options = vec![Attribute::new(TCA_TBF_PARMS, parameters)];
+        options
+            .extend(rate64.map(|rate| Attribute::new(TCA_TBF_RATE64, rate.to_ne_bytes().to_vec())));
+        options.push(number(TCA_TBF_BURST, self.split));
         options
     }
 
     /// The fair queue's options. The number of flows can be given only to a new one.
-    pub(super) fn fair_options(&self, new: bool) -> Vec<TcOption> {
+    pub(super) fn fair_options(&self, new: bool) -> Vec<Attribute> {
         let interval = self.target.saturating_add(INTERVAL_MICROS - TARGET_MICROS);
         let mut options = vec![
-            TcQdiscFqCodelOption::Target(self.target),
-            TcQdiscFqCodelOption::Interval(interval),
-            TcQdiscFqCodelOption::Limit(1_024),
-            TcQdiscFqCodelOption::MemoryLimit(4 << 20),
-            TcQdiscFqCodelOption::Ecn(1),
+            number(TCA_FQ_CODEL_TARGET, self.target),
+            number(TCA_FQ_CODEL_INTERVAL, interval),
+            number(TCA_FQ_CODEL_LIMIT, 1_024),
+            number(TCA_FQ_CODEL_MEMORY_LIMIT, 4 << 20),
+            number(TCA_FQ_CODEL_ECN, 1),
         ];
         if new {
-            options.push(TcQdiscFqCodelOption::Flows(1_024));
+            options.push(number(TCA_FQ_CODEL_FLOWS, 1_024));
         }
-        options.into_iter().map(TcOption::FqCodel).collect()
+        options
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::queue::request::{dumped, find_option, long, message, word};
+    use crate::netlink::{long, word};
+    use crate::queue::request::{Dumped, message};
 
     #[test]
     fn slow_links_split_to_single_packets_and_fast_ones_bound_time() {
@@ -136,11 +142,11 @@ mod tests {
     #[test]
     fn the_splitters_burst_is_given_in_bytes() {
         let leaf = Leaf::new(Rate::from_kbps(40_000), 1500);
-        let message = dumped(&message(2, 1, 2, SPLITTER, leaf.splitter_options()));
-        let burst = find_option(&message, TCA_TBF_BURST).unwrap();
-        assert_eq!(word(&burst, 0), Some(1628));
-        let rate = find_option(&message, TCA_TBF_RATE64).unwrap();
-        assert_eq!(long(&rate), Some(125_000_000_000));
-        assert_eq!(find_option(&message, TCA_TBF_PARMS).unwrap().len(), 36);
+        let message = Dumped::read(message(2, 1, 2, SPLITTER, &leaf.splitter_options())).unwrap();
+        let burst = message.option(TCA_TBF_BURST).unwrap();
+        assert_eq!(word(burst, 0), Some(1628));
+        let rate = message.option(TCA_TBF_RATE64).unwrap();
+        assert_eq!(long(rate), Some(125_000_000_000));
+        assert_eq!(message.option(TCA_TBF_PARMS).unwrap().len(), 36);
     }
 }

@@ -29,17 +29,16 @@ mod tree;
 use std::io;
 
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
-use netlink_packet_route::RouteNetlinkMessage;
-use netlink_packet_route::tc::TcMessage;
 use nix::errno::Errno;
+use nix::libc::{RTM_DELQDISC, RTM_NEWQDISC, RTM_NEWTCLASS};
 use qod_wire::QueueStatus;
-use rtnetlink::Handle;
 
 pub use self::error::Error;
 pub use self::probe::{Kind, Presence};
-use self::request::Link;
+use self::request::{Dumped, Link};
 use self::tree::{Change, Kinds, ROOT, Seen, SeenRoot, TC_H_ROOT, Tree};
 use crate::dscp::Dscp;
+use crate::netlink::Rtnetlink;
 
 /// The major of the agent's handles, `71d:` as tc writes it.
 const MAJOR: u32 = 0x71d;
@@ -145,15 +144,15 @@ pub enum Root {
 /// The queues of this router's devices.
 #[derive(Clone, Debug)]
 pub struct Queues {
-    handle: Handle,
+    rtnetlink: Rtnetlink,
     kinds: Kinds,
 }
 
 impl Queues {
-    /// Speaks through this handle; its connection must be polled by somebody.
-    pub fn new(handle: Handle) -> Self {
+    /// Speaks through this connection.
+    pub fn new(rtnetlink: Rtnetlink) -> Self {
         Self {
-            handle,
+            rtnetlink,
             kinds: Kinds::ALL,
         }
     }
@@ -271,7 +270,7 @@ impl Queues {
     }
 
     async fn link(&self, device: &str) -> Result<Link, Error> {
-        let link = request::link(&self.handle, device).await;
+        let link = request::link(&self.rtnetlink, device).await;
         link.map_err(kernel("looking up the index", device))?
             .ok_or_else(|| Error::NoDevice {
                 device: device.to_owned(),
@@ -279,15 +278,11 @@ impl Queues {
     }
 
     /// The device's qdiscs and classes.
-    async fn dump(
-        &self,
-        device: &str,
-        link: &Link,
-    ) -> Result<(Vec<TcMessage>, Vec<TcMessage>), Error> {
-        let qdiscs = request::qdiscs(&self.handle).await;
+    async fn dump(&self, device: &str, link: &Link) -> Result<(Vec<Dumped>, Vec<Dumped>), Error> {
+        let qdiscs = request::qdiscs(&self.rtnetlink).await;
         let mut qdiscs = qdiscs.map_err(kernel("reading the qdiscs", device))?;
-        qdiscs.retain(|qdisc| qdisc.header.index == link.index);
-        let classes = request::classes(&self.handle, link.index).await;
+        qdiscs.retain(|qdisc| qdisc.index == link.index);
+        let classes = request::classes(&self.rtnetlink, link.index).await;
         Ok((
             qdiscs,
             classes.map_err(kernel("reading the classes", device))?,
@@ -299,9 +294,9 @@ impl Queues {
         device: &str,
         chosen: impl Fn(i32) -> bool,
     ) -> Result<(), Error> {
-        let qdiscs = request::qdiscs(&self.handle).await;
+        let qdiscs = request::qdiscs(&self.rtnetlink).await;
         for qdisc in qdiscs.map_err(kernel("reading the qdiscs", device))? {
-            let index = qdisc.header.index;
+            let index = qdisc.index;
             let ours = matches!(SeenRoot::of(&qdisc), Some(SeenRoot::Ours { .. }));
             if !ours || !chosen(index) {
                 continue;
@@ -318,36 +313,32 @@ impl Queues {
     }
 
     async fn send(&mut self, link: &Link, change: Change) -> io::Result<()> {
-        use RouteNetlinkMessage::{DelQueueDiscipline, NewQueueDiscipline, NewTrafficClass};
-        let message = |parent, handle, kind, options| {
+        let message = |parent, handle, kind, options: &[_]| {
             request::message(link.index, parent, handle, kind, options)
         };
-        let (message, flags) = match change {
-            Change::RemoveRoot => (
-                DelQueueDiscipline(message(TC_H_ROOT, ROOT, htb::KIND, Vec::new())),
-                0,
-            ),
+        let (order, flags, message) = match change {
+            Change::RemoveRoot => (RTM_DELQDISC, 0, message(TC_H_ROOT, ROOT, htb::KIND, &[])),
             // Without NLM_F_REPLACE the kernel itself refuses to replace another program's root.
             Change::AddRoot => {
                 let options = htb::root_options(Queue::Standard.minor());
-                let message = message(TC_H_ROOT, ROOT, htb::KIND, options);
-                (NewQueueDiscipline(message), NLM_F_CREATE | NLM_F_EXCL)
+                let message = message(TC_H_ROOT, ROOT, htb::KIND, &options);
+                (RTM_NEWQDISC, NLM_F_CREATE | NLM_F_EXCL, message)
             }
             Change::Class {
                 parent,
                 handle,
                 class,
             } => {
-                let message = message(parent, handle, htb::KIND, class.options());
-                (NewTrafficClass(message), NLM_F_CREATE)
+                let message = message(parent, handle, htb::KIND, &class.options());
+                (RTM_NEWTCLASS, NLM_F_CREATE, message)
             }
             Change::Splitter {
                 parent,
                 handle,
                 leaf,
             } => {
-                let message = message(parent, handle, leaf::SPLITTER, leaf.splitter_options());
-                (NewQueueDiscipline(message), NLM_F_CREATE | NLM_F_REPLACE)
+                let message = message(parent, handle, leaf::SPLITTER, &leaf.splitter_options());
+                (RTM_NEWQDISC, NLM_F_CREATE | NLM_F_REPLACE, message)
             }
             Change::Fair {
                 parent,
@@ -355,11 +346,11 @@ impl Queues {
                 leaf,
                 new,
             } => {
-                let message = message(parent, handle, leaf::FAIR, leaf.fair_options(new));
-                (NewQueueDiscipline(message), NLM_F_CREATE | NLM_F_REPLACE)
+                let message = message(parent, handle, leaf::FAIR, &leaf.fair_options(new));
+                (RTM_NEWQDISC, NLM_F_CREATE | NLM_F_REPLACE, message)
             }
         };
-        request::send(&mut self.handle, message, flags).await
+        self.rtnetlink.order(order, flags, message).await
     }
 }
 

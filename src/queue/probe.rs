@@ -4,16 +4,17 @@
 use std::io;
 
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
-use netlink_packet_route::RouteNetlinkMessage::{DelQueueDiscipline, NewQueueDiscipline};
-use netlink_packet_route::link::InfoKind;
-use netlink_packet_route::tc::TcOption;
 use nix::errno::Errno;
-use rtnetlink::{LinkMessageBuilder, LinkUnspec};
+use nix::libc::{
+    IFLA_IFNAME, IFLA_INFO_KIND, IFLA_LINKINFO, RTM_DELLINK, RTM_DELQDISC, RTM_NEWLINK,
+    RTM_NEWQDISC,
+};
 
 use super::leaf::{FAIR, Leaf, SPLITTER};
 use super::rate::Rate;
 use super::tree::{ROOT, TC_H_ROOT};
 use super::{Queue, Queues, errno, htb, request};
+use crate::netlink::{Attribute, device_body, nest, text};
 
 /// Index of the loopback device: the first of every namespace (`loopback_net_init()`).
 const LOOPBACK: i32 = 1;
@@ -96,7 +97,7 @@ impl Kind {
         }
     }
 
-    fn options(self) -> Vec<TcOption> {
+    fn options(self) -> Vec<Attribute> {
         let leaf = Leaf::new(Rate::from_kbps(10_000), MTU);
         match self {
             Self::Htb => htb::root_options(Queue::Standard.minor()),
@@ -140,23 +141,26 @@ impl Queues {
             Kind::Ingress => (TC_H_INGRESS, INGRESS_HANDLE),
             _ => (TC_H_ROOT, ROOT),
         };
-        let message = |options| request::message(LOOPBACK, parent, handle, kind.name(), options);
-        let add = NewQueueDiscipline(message(kind.options()));
-        request::send(&mut self.handle, add, NLM_F_CREATE | NLM_F_EXCL).await?;
-        request::send(&mut self.handle, DelQueueDiscipline(message(Vec::new())), 0).await
+        let message = |options: &[Attribute]| {
+            request::message(LOOPBACK, parent, handle, kind.name(), options)
+        };
+        let (new, options) = (NLM_F_CREATE | NLM_F_EXCL, kind.options());
+        let rtnetlink = &self.rtnetlink;
+        rtnetlink
+            .order(RTM_NEWQDISC, new, message(&options))
+            .await?;
+        rtnetlink.order(RTM_DELQDISC, 0, message(&[])).await
     }
 
     async fn probe_device(&mut self, name: &str) -> io::Result<()> {
-        let device = LinkMessageBuilder::<LinkUnspec>::new_with_info_kind(InfoKind::Ifb)
-            .name(name)
-            .build();
-        let made = self.handle.link().add(device).execute().await;
-        made.map_err(request::to_io)?;
-        match request::link(&self.handle, name).await? {
+        let kind = nest(IFLA_LINKINFO, &[text(IFLA_INFO_KIND, name)]);
+        let device = device_body(0, &[text(IFLA_IFNAME, name), kind]);
+        let new = NLM_F_CREATE | NLM_F_EXCL;
+        self.rtnetlink.order(RTM_NEWLINK, new, device).await?;
+        match request::link(&self.rtnetlink, name).await? {
             Some(link) => {
-                let index = u32::try_from(link.index).map_err(io::Error::other)?;
-                let gone = self.handle.link().del(index).execute().await;
-                gone.map_err(request::to_io)
+                let device = device_body(link.index.cast_unsigned(), &[]);
+                self.rtnetlink.order(RTM_DELLINK, 0, device).await
             }
             None => Ok(()),
         }

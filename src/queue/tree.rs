@@ -10,12 +10,10 @@
 //!     └── 71d:40 background      tbf 7140: ── fq_codel 7240:
 //! ```
 
-use netlink_packet_route::tc::TcMessage;
-
 use super::htb::{self, Class};
 use super::leaf::{FAIR, Leaf, SPLITTER};
 use super::rate::Rate;
-use super::request::kind;
+use super::request::Dumped;
 use super::{Kind, MAJOR, Queue};
 
 /// The root's handle, by which the agent knows its own.
@@ -72,16 +70,16 @@ pub(super) enum SeenRoot {
 
 impl SeenRoot {
     /// Whose a dumped qdisc is; nothing if it is no root.
-    pub(super) fn of(qdisc: &TcMessage) -> Option<Self> {
-        if u32::from(qdisc.header.parent) != TC_H_ROOT {
+    pub(super) fn of(qdisc: &Dumped) -> Option<Self> {
+        if qdisc.parent != TC_H_ROOT {
             return None;
         }
-        Some(match u32::from(qdisc.header.handle) {
+        Some(match qdisc.handle {
             0 => Self::Default,
-            ROOT if kind(qdisc) == htb::KIND => Self::Ours {
+            ROOT if qdisc.kind() == htb::KIND => Self::Ours {
                 default_minor: htb::default_minor(qdisc),
             },
-            _ => Self::Foreign(kind(qdisc).to_owned()),
+            _ => Self::Foreign(qdisc.kind().to_owned()),
         })
     }
 }
@@ -97,9 +95,9 @@ pub(super) struct Seen {
 
 impl Seen {
     /// From the dumps of this device.
-    pub(super) fn read(qdiscs: &[TcMessage], classes: &[TcMessage]) -> Self {
-        let class = |message: &TcMessage| {
-            let handle = u32::from(message.header.handle);
+    pub(super) fn read(qdiscs: &[Dumped], classes: &[Dumped]) -> Self {
+        let class = |message: &Dumped| {
+            let handle = message.handle;
             let class = Class::read(message)?;
             Some((
                 handle,
@@ -110,14 +108,7 @@ impl Seen {
                 },
             ))
         };
-        let qdisc = |message: &TcMessage| {
-            let header = &message.header;
-            (
-                header.parent.into(),
-                header.handle.into(),
-                kind(message).to_owned(),
-            )
-        };
+        let qdisc = |message: &Dumped| (message.parent, message.handle, message.kind().to_owned());
         Self {
             root: qdiscs
                 .iter()
