@@ -1,8 +1,9 @@
 //! The agent's own connection to rtnetlink, and what its messages are made of.
 //!
 //! Messages come and go as bytes, and whoever asked reads of them what it needs. rtnetlink's own message
-//! type reads everything: every kind of link, tunnel and filter that Linux has. That is 400 KB of a
-//! router's flash, and one attribute in a shape that it does not expect makes it refuse a whole message.
+//! type reads everything: every kind of link, tunnel and filter that Linux has. That is half a megabyte
+//! of a router's flash, and one attribute in a shape that it does not expect makes it refuse a whole
+//! message.
 
 mod attribute;
 mod device;
