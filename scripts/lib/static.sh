@@ -14,8 +14,11 @@ static_flags() {
         "--remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=/cargo" \
         "--remap-path-prefix=$(rustc --print sysroot)/lib/rustlib/src/rust=/rustc/$(rustc_commit)"
     case $1 in
-        # Rust brings start files and a C library for a linker that has none, and these would come first.
-        *-musl*) [ -n "$CROSS" ] || printf '%s\n' -Clink-self-contained=no ;;
+        *-musl*)
+            # Rust brings start files and a C library for a linker that has none; a linker that has its own would
+            # mix them. What libmnl calls is asked for after it.
+            [ -n "$CROSS" ] || printf '%s\n' -Clink-self-contained=no -Clink-arg=-lc
+            ;;
     esac
 }
 
@@ -39,7 +42,7 @@ build_with_sysroot() {
     mkdir -p "target/static/$name"
     case $triple in
         *-musl*)
-            # Rust's standard library asks for the unwinder that it brings; GCC's is the same to it.
+            # Rust's standard library asks for the unwinder that comes with it; GCC's does the same.
             mkdir -p "target/static/$name/lib"
             echo 'INPUT(-lgcc_eh -lgcc)' > "target/static/$name/lib/libunwind.a"
             flags+=("-Clink-arg=-L$PWD/target/static/$name/lib")
@@ -52,10 +55,16 @@ build_with_sysroot() {
         cargo "${BUILD_STD[@]}" build --locked --release --bin qod-agent --target "$triple" --target-dir target \
         || die "the build failed"
     take_binary "$name" "$triple" "$("$linker" --version | head -n 1)" "$(machine_of_linker "$linker")"
-    {
-        cat "target/static/$name/sysroot.txt"
-        cat "$sysroot/packages.txt" 2> /dev/null
-    } > "target/static/$name/new.txt" && mv "target/static/$name"/{new,sysroot}.txt
+    record_libraries "$sysroot" "$linker" >> "target/static/$name/sysroot.txt"
+}
+
+# record_libraries SYSROOT LINKER: the packages of Debian's sysroot, or the files of another that are in the binary.
+record_libraries() {
+    local each
+    cat "$1/packages.txt" 2> /dev/null && return
+    for each in "$1"/{usr/lib,usr/lib/*,lib}/lib{mnl,nftnl}.a "$("$2" -print-file-name=libc.a)"; do
+        [ ! -f "$each" ] || echo "${each##*/} $(sha256sum < "$each" | cut -d ' ' -f 1)"
+    done
 }
 
 # build_with_cross TRIPLE: the same as target/static/TRIPLE/qod-agent.
@@ -82,7 +91,7 @@ settle_environment() {
     export SOURCE_DATE_EPOCH
 }
 
-# A path may have a space in it.
+# As cargo takes flags that go before all others.
 joined() {
     local IFS=$'\x1f'
     printf '%s' "$*"
