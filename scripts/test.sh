@@ -29,7 +29,7 @@ tests() {
 
 step 'cargo fmt' cargo fmt --all --check
 step 'cargo clippy' cargo clippy --locked --workspace --all-targets -- -D warnings
-step 'shellcheck' shellcheck --external-sources scripts/*.sh scripts/lib/*.sh scripts/lib/vm-init .ci/run
+step 'shellcheck' shellcheck --external-sources scripts/*.sh scripts/lib/*.sh scripts/qemu/*.sh scripts/lib/vm-init scripts/lib/router-init .ci/run
 step 'shellcheck of the OpenWrt package' shellcheck --external-sources --check-sourced \
     openwrt-package/control/* openwrt-package/files/etc/{init.d,uci-defaults}/* \
     openwrt-package/files/usr/libexec/qod-agent-enrol openwrt-package/files/usr/libexec/rpcd/*
@@ -79,7 +79,13 @@ else
 fi
 if has apt-get && [ "$(dpkg --print-architecture)" = amd64 ]; then
     step "tests on the distribution's kernel" scripts/vm-test.sh
+    if [ "$(id -u)" = 0 ]; then
+        step 'the package on a router' scripts/qemu-test.sh
+    else
+        step 'the package on a router' sudo -n -E env "PATH=$PATH" scripts/qemu-test.sh
+    fi
 else
+    NOT_RUN+=("the package on a router: scripts/qemu-test.sh needs Debian's kernel for amd64")
     NOT_RUN+=("tests on an older kernel: scripts/vm-test.sh needs Debian's for amd64")
 fi
 

@@ -29,7 +29,7 @@ machine_start() {
         -nodefaults -no-user-config -display none
         -chardev "socket,id=console,path=$WORK/console,server=on,wait=off,logfile=$WORK/console.log,logappend=on"
         -serial chardev:console
-        -drive "file=$DISK,format=raw,if=none,id=disk,cache=unsafe" -device virtio-blk-pci,drive=disk
+        -drive "file=$DISK,format=raw,if=none,id=disk,cache=unsafe" -device virtio-blk-pci,drive=disk,bootindex=0
         -drive "file=$PARCEL,format=raw,if=none,id=parcel,readonly=on" -device virtio-blk-pci,drive=parcel
         -netdev tap,id=lan,ifname=lan,script=no,downscript=no
         -device virtio-net-pci,netdev=lan,mac=02:00:00:00:00:01,romfile=
@@ -111,5 +111,6 @@ console_within() {
 # machine_diagnosis: what tells most of a failure, on the console's log.
 machine_diagnosis() {
     machine_runs || return 0
-    console 'logread | tail -n 60; dmesg | tail -n 40; ip addr; nft list ruleset' > "$WORK/diagnosis.log" 2>&1
+    console 'logread | grep -v DEBUG | tail -n 60; dmesg | tail -n 40; ip addr; ip route; nft list ruleset' \
+        > "$WORK/diagnosis.log" 2>&1
 }

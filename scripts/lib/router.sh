@@ -47,7 +47,7 @@ router_from_packages() {
     for kept in "$cache"/linux-image-*-arm64; do
         RELEASE=${kept##*/linux-image-}
         KERNEL=$kept
-        [ ! -e "$KERNEL/packages" ] || [ "$(cat "$KERNEL/packages")" != "${SYSROOT_PACKAGES[*]}" ] || return 0
+        [ "$(cat "$KERNEL/packages" 2> /dev/null)" != "${SYSROOT_PACKAGES[*]}" ] || return 0
     done
     new=$(mktemp -d "$cache/new.XXXXXX") || return
     echo "downloading $SYSROOT_SUITE's linux-image-arm64 and programs"
@@ -83,9 +83,13 @@ router_unpack() {
             || ! grep -v 'Not found in archive\|Exiting with failure' "$folder/log" || return
     done
     mkdir -p "$root/usr/sbin"
-    for each in ip tc nft; do
-        [ ! -e "$root/bin/$each" ] || mv "$root/bin/$each" "$root/usr/sbin/"
-        [ ! -e "$root/sbin/$each" ] || mv "$root/sbin/$each" "$root/usr/sbin/"
+    for each in "$root"/{bin,sbin}/{ip,tc,nft}; do
+        # Some are links from one folder to another.
+        if [ -L "$each" ]; then
+            rm "$each"
+        elif [ -e "$each" ]; then
+            mv "$each" "$root/usr/sbin/"
+        fi
     done
     for each in usr/sbin/nft usr/sbin/ip bin/busybox; do
         [ -x "$root/$each" ] || { echo "there is no $each in its package" > "$folder/log"; return 1; }
@@ -131,8 +135,6 @@ DISTRIB_ID='qod-agent-test'
 DISTRIB_ARCH='$arch'
 DISTRIB_DESCRIPTION='the router of scripts/lib/router.sh, which is not OpenWrt'
 END
-    # What OpenWrt has in its kernel or loads at boot; the kernel asks for the rest.
-    printf '%s\n' virtio_net nf_tables > "$root/etc/modules.d/00-router"
     chown -R 0:0 "$root"
 }
 

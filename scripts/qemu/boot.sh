@@ -24,8 +24,8 @@ kernel=$(compute "$asked - $uptime")
 first=$(capture_read boot | awk '{ print $1; exit }')
 if [ -n "$FIRST_MARK" ]; then
     promise "first mark after QEMU started" "$(compute "$FIRST_MARK - $STARTED") s" "within $BOOT_LIMIT s" true
-    note "$(compute "$FIRST_MARK - $kernel") s after the kernel started; the first packet was routed $(
-        compute "$first - $kernel") s after that"
+    note "from the kernel's start: the first packet of the phone routed after $(
+        compute "$first - $kernel") s, the first mark after $(compute "$FIRST_MARK - $kernel") s"
 else
     promise "first mark after QEMU started" never "within $BOOT_LIMIT s" false
 fi
