@@ -64,6 +64,10 @@ if [ -n "$NAME" ]; then
 fi
 install_packages
 need_rust
+if [ -n "$NAME" ] && [ ! -d "$(rust_lld)" ]; then
+    NEEDED+=(ld.lld:lld)
+    install_packages
+fi
 
 if [ -n "$CROSS" ]; then
     NAME=$CROSS

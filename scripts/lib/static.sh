@@ -1,14 +1,15 @@
 # shellcheck shell=bash
 # The static build of the agent. Sourced, after packages.sh, in the top folder.
 
-# static_flags TRIPLE: everything that rustc and the linker are told beyond the profile of Cargo.toml, one flag a
-# line. Cargo gives them to what is built for the target alone, never to a build script.
+# static_flags TRIPLE [lld]: everything that rustc and the linker are told beyond the profile of Cargo.toml, one
+# flag a line. Cargo gives them to what is built for the target alone, never to a build script.
 static_flags() {
     printf '%s\n' -Ctarget-feature=+crt-static
     # libnftnl needs libmnl, and its crate does not say so.
     printf '%s\n' -Clink-arg=-lmnl
     # It would only say that something else was built.
     printf '%s\n' -Clink-arg=-Wl,--build-id=none
+    size_flags "$2"
     # What a panic says names source files: not where the builder has them.
     printf '%s\n' "--remap-path-prefix=$PWD=/build" \
         "--remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=/cargo" \
@@ -22,6 +23,24 @@ static_flags() {
     esac
 }
 
+# size_flags lld|"": what makes the program smaller and costs it nothing.
+size_flags() {
+    # An SDK's linker is its own; cross's is in its container.
+    if [ -n "$1" ]; then
+        [ ! -d "$(rust_lld)" ] || printf '%s\n' "-Clink-arg=-B$(rust_lld)"
+        # Equal functions once, and the relocations of a static-pie as a bitmap. GNU ld has the latter alone, and
+        # not for every processor.
+        printf '%s\n' -Clink-arg=-fuse-ld=lld -Clink-arg=-Wl,--icf=all -Clink-arg=-Wl,--pack-dyn-relocs=relr \
+            -Clink-arg=-Wl,-O2
+    fi
+    printf '%s\n' "-Clink-arg=-Wl,-T,$PWD/scripts/lib/static.ld"
+}
+
+# Where Rust has its own lld, if it has: with the same rustc it is the same linker.
+rust_lld() {
+    echo "$(rustc --print sysroot)/lib/rustlib/$(rustc --print host-tuple)/bin/gcc-ld"
+}
+
 # build_with_sysroot NAME TRIPLE SYSROOT LINKER: the agent as target/static/NAME/qod-agent.
 build_with_sysroot() {
     local name=$1 triple=$2 sysroot=$3 linker=$4 under flags folder cflags='' folders
@@ -30,7 +49,11 @@ build_with_sysroot() {
     PKG_CONFIG_LIBDIR=$folders pkg-config --exists libnftnl libmnl \
         || die "no libnftnl.pc and libmnl.pc in $sysroot (OpenWrt's SDK: make package/libnftnl/compile)"
     standard_library "$triple"
-    mapfile -t flags < <(static_flags "$triple")
+    if [ "$name" = "$triple" ]; then
+        mapfile -t flags < <(static_flags "$triple" '')
+    else
+        mapfile -t flags < <(static_flags "$triple" lld)
+    fi
     if [ -n "$(find "$sysroot/usr/lib" "$sysroot/lib" -maxdepth 2 -name libc.a 2> /dev/null)" ]; then
         cflags=--sysroot=$sysroot
         flags+=("-Clink-arg=$cflags")
@@ -71,7 +94,7 @@ record_libraries() {
 build_with_cross() {
     local triple=$1 flags
     has cross || die "no cross: cargo install cross (https://github.com/cross-rs/cross)"
-    mapfile -t flags < <(static_flags "$triple")
+    mapfile -t flags < <(static_flags "$triple" '')
     settle_environment
     # Cross reads a Cross.toml of itself, and no other without this.
     CROSS_CONFIG=$PWD/cross.toml CARGO_ENCODED_RUSTFLAGS=$(joined "${flags[@]}") \
