@@ -55,3 +55,19 @@ router_state() {
         find / -xdev ! -path '/tmp/*' ! -path '/overlay/*' ! -type d
         find /tmp /var/run/ -path '*qod*' ! -path '/tmp/parcel*'; } | sort"
 }
+
+# agent_status EXPRESSION: of what the agent says of itself on the router.
+agent_status() {
+    console qod-agent status --json | jq -r "$1"
+}
+
+# agent_warns CODE
+agent_warns() {
+    [ "$(agent_status "[.warnings[].code] | index(\"$1\") != null")" = true ]
+}
+
+# What the agent takes of the router's memory: all that is resident, and of it what is no file's.
+agent_memory() {
+    console "cat /proc/\$(pidof qod-agent)/status" \
+        | awk '$1 == "VmRSS:" || $1 == "RssAnon:" { printf "%s%s %s KiB", s++ ? ", " : "", substr($1, 1, length($1) - 1), $2 }'
+}
