@@ -56,7 +56,7 @@ if [ -n "${IMAGE:-}" ]; then
     [ "${ARCH:=x86_64}" = x86_64 ] || die "IMAGE must be for x86_64: no other machine has the firmware for it here"
     [ -r "$IMAGE" ] || die "there is no $IMAGE"
 fi
-NEEDED+=("${NEEDED_FOR_VM[@]}" mke2fs:e2fsprogs setpriv:util-linux)
+NEEDED+=("${NEEDED_FOR_VM[@]}" mke2fs:e2fsprogs setpriv:util-linux pkill:procps)
 [ "${ARCH:-x86_64}" != aarch64 ] && [ -n "${ARCH:-}" ] || NEEDED+=(qemu-system-aarch64:qemu-system-arm)
 install_packages
 need_rust

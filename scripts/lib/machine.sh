@@ -81,7 +81,8 @@ machine_is_off() {
 machine_cut() {
     # MACHINE is the pid of `timeout`, whose only child is QEMU.
     pkill -KILL -P "$MACHINE" || echo "the machine was off already" >&2
-    wait "$MACHINE" 2> /dev/null
+    # Bash says who was killed.
+    { wait "$MACHINE"; } 2> /dev/null
     end "$MACHINE"
     MACHINE=
 }
