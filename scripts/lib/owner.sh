@@ -58,7 +58,8 @@ router_state() {
 
 # agent_status EXPRESSION: of what the agent says of itself on the router.
 agent_status() {
-    console qod-agent status --json | jq -r "$1"
+    # What is no JSON says why there is none, on the console's log.
+    console qod-agent status --json | jq -r "$1" 2> /dev/null
 }
 
 # agent_warns CODE

@@ -23,11 +23,6 @@ marked_since() {
     [ -n "$MARKED" ]
 }
 
-# reported_since TIME: whether the operator has had a report since then.
-reported_since() {
-    [ "$(operator_sees lastReport)" -ge "${1%.*}" ]
-}
-
 # Sets the clock right, as NTP would: how long until the operator hears of the router is RECOVERED, and SET is when.
 clock_set_right() {
     SET=$EPOCHREALTIME
@@ -44,7 +39,7 @@ clock_set_right() {
 expect_patience() {
     local now logged
     now=$(console pidof qod-agent)
-    promise "the agent's process" "${now:-none}" "$AGENT_PID, as before" equal "$now" "$AGENT_PID"
+    promise "the agent's process" "${now:-none}" "${AGENT_PID:-one}, as before" [ -n "$now" -a "$now" = "$AGENT_PID" ]
     logged=$(console "logread | grep -c \"not valid yet; is this router's clock set?\"")
     promise "lines in the log that ask for the clock" "${logged:-none} after $(tries) tries" "$1" \
         equal "$logged" "$1"
