@@ -12,7 +12,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 NEEDED+=("${NEEDED_FOR_API[@]}")
 install_packages
 need_rust
-build_backend
+build_programs
 
 TOP=$PWD
 VENV=$TOP/target/api-test
@@ -84,7 +84,7 @@ run() {
     (
         # What it writes where it runs goes with the rest.
         cd "$WORK"
-        PYTHONPATH=$TOP/scripts/api PYTHONDONTWRITEBYTECODE=1 timeout 240 "$VENV/bin/schemathesis" \
+        PYTHONPATH=$TOP/scripts/api PYTHONDONTWRITEBYTECODE=1 timeout --foreground 240 "$VENV/bin/schemathesis" \
             --config-file "$TOP/scripts/api/schemathesis.toml" run --no-color \
             --report json --report-json-path "$WORK/$name.json" "$@"
     ) > "$WORK/$name.log" 2>&1 || status=$?
