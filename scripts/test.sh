@@ -4,7 +4,7 @@
 # counted as passed.
 #
 # Tests against the kernel wait more than they work, and some of them measure delays. They have the foreground; what
-# else there is to do takes the time that they leave, and runs only while they do not want a processor.
+# else there is to do takes the time that they leave.
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 # shellcheck source=scripts/lib/packages.sh
@@ -44,15 +44,28 @@ done
 [ -n "${QOD_POSTGRES_BIN:-}" ] \
     || NOT_RUN+=("the backend on PostgreSQL: its server programs are not installed (package postgresql)")
 
+# What depends on time is ahead of everything, of others' work on this machine too.
+kernel_tests() {
+    local NICENESS=-10
+    run_tests "$QOD_TESTS" "$@"
+}
+LABORATORY='tests/lab_works\.rs'
+# Tests against the kernel that wait for minutes, and measure no delays.
+WAITING='tests/(answers|churn|devices|idle)\.rs'
+waiting() {
+    # In each of these most tests sleep.
+    step 'tests against the kernel that wait' kernel_tests "$WAITING" '' --test-threads 4
+}
+
 emulation() {
     step "tests on the distribution's kernel" scripts/vm-test.sh
 }
 
 rest() {
-    step 'unit tests' run_tests "$QOD_TESTS" '(src|wire/src|backend/src)/.*'
-    step 'the backend' run_tests "$QOD_TESTS" 'backend/tests/.*'
+    step 'unit tests' run_tests "$QOD_TESTS" '.*' '(backend/)?tests/.*'
+    step 'the backend' run_tests "$QOD_TESTS" 'backend/tests/.*' ''
     [ -z "${QOD_POSTGRES_BIN:-}" ] \
-        || step 'the backend on PostgreSQL' run_tests "$QOD_TESTS" 'backend/tests/.*' --ignored postgresql
+        || step 'the backend on PostgreSQL' run_tests "$QOD_TESTS" 'backend/tests/.*' '' --ignored postgresql
     step 'the API against its descriptions' scripts/api-test.sh
     step 'cargo clippy' cargo clippy --locked --workspace --all-targets -- -D warnings
     step 'examples in the documentation' cargo test --locked --workspace --doc
@@ -61,18 +74,20 @@ rest() {
     step 'the backend alone' cargo check --locked -p qod-backend
 }
 
-[ "$EMULATION" = false ] || lane 'emulation' emulation
-lane 'rest' rest
-
+[ "$EMULATION" = false ] || lane 'emulation' 0 emulation
+lane 'rest' 5 rest
 if reason=$(can_make_namespaces 2>&1); then
-    step 'tests against the kernel' run_tests "$QOD_TESTS" 'tests/.*'
+    # Alone: its flood fills the queues of packets that all namespaces share.
+    step 'the laboratory' kernel_tests "$LABORATORY" '' --test-threads 1
+    lane 'waiting' 0 waiting
+    step 'tests against the kernel' kernel_tests 'tests/.*' "$LABORATORY|$WAITING"
     # A test that needs what some kernels lack is #[ignore]d in a module needs_<what>; with a kernel
     # that has it, it runs here, else it is named below.
     while read -r feature there; do
         sources=$(grep -ls "mod needs_$feature" tests/*.rs | paste -s -d '|')
         [ -n "$sources" ] || continue
         if [ "$there" = true ]; then
-            step "tests that need $feature" run_tests "$QOD_TESTS" "$sources" --ignored "needs_$feature::"
+            step "tests that need $feature" kernel_tests "$sources" '' --ignored "needs_$feature::"
         else
             NOT_RUN+=("tests in needs_$feature: this kernel has no $feature")
         fi
