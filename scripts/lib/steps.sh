@@ -97,10 +97,17 @@ report_steps() {
 
 # Ends what still runs, and removes what was kept.
 end_steps() {
-    local group
-    for group in $(jobs -p); do
-        as_root kill -TERM -- "-$group" 2> /dev/null
+    local signal groups group
+    mapfile -t groups < <(jobs -p)
+    for signal in TERM KILL; do
+        for group in "${groups[@]}"; do
+            as_root kill "-$signal" -- "-$group" 2> /dev/null
+        done
+        # A machine has to be switched off, a server to be ended.
+        for _ in {1..50}; do
+            [ -n "$(jobs -pr)" ] || break 2
+            sleep 0.2
+        done
     done
-    wait
     rm -rf "$STEPS"
 }

@@ -18,13 +18,14 @@ build_tests() {
 # run_tests FILE SOURCES EXCEPT ARGUMENT…: the test programs of SOURCES, a regular expression, and not of EXCEPT, another,
 # each to its end. NICENESS is theirs.
 run_tests() {
-    local file=$1 sources=$2 except=$3 source program folder failed=0 count=0
+    local file=$1 sources=$2 except=$3 source program folder failed=0 count=0 as=as_root
     shift 3
+    as_root true 2> /dev/null || as="command"
     while IFS=$'\t' read -r source program folder <&3; do
         [[ $source =~ ^($sources)$ && ! $source =~ ^($except)$ ]] || continue
         count=$((count + 1))
         printf '\n     Running %s\n' "$source"
-        (cd "$folder" && as_root nice -n "${NICENESS:-0}" env CARGO_MANIFEST_DIR="$folder" "$program" "$@") || {
+        (cd "$folder" && "$as" nice -n "${NICENESS:-0}" env CARGO_MANIFEST_DIR="$folder" "$program" "$@") || {
             failed=1
             echo "FAILED: $source"
         }
