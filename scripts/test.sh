@@ -61,12 +61,15 @@ emulation() {
     step "tests on the distribution's kernel" scripts/vm-test.sh
 }
 
-rest() {
+backend() {
     step 'unit tests' run_tests "$QOD_TESTS" '.*' '(backend/)?tests/.*'
     step 'the backend' run_tests "$QOD_TESTS" 'backend/tests/.*' ''
     [ -z "${QOD_POSTGRES_BIN:-}" ] \
         || step 'the backend on PostgreSQL' run_tests "$QOD_TESTS" 'backend/tests/.*' '' --ignored postgresql
     step 'the API against its descriptions' scripts/api-test.sh
+}
+
+lints() {
     step 'cargo clippy' cargo clippy --locked --workspace --all-targets -- -D warnings
     step 'examples in the documentation' cargo test --locked --workspace --doc
     # Each program by itself: the workspace would lend it the features that another needs.
@@ -75,7 +78,8 @@ rest() {
 }
 
 [ "$EMULATION" = false ] || lane 'emulation' 0 emulation
-lane 'rest' 5 rest
+lane 'backend' 0 backend
+lane 'lints' 5 lints
 if reason=$(can_make_namespaces 2>&1); then
     # Alone: its flood fills the queues of packets that all namespaces share.
     step 'the laboratory' kernel_tests "$LABORATORY" '' --test-threads 1
