@@ -44,7 +44,7 @@ done
 [ -n "${QOD_POSTGRES_BIN:-}" ] \
     || NOT_RUN+=("the backend on PostgreSQL: its server programs are not installed (package postgresql)")
 
-# What depends on time is ahead of everything, of others' work on this machine too.
+# What depends on time is ahead of all else.
 kernel_tests() {
     local NICENESS=-10
     run_tests "$QOD_TESTS" "$@"
