@@ -52,6 +52,8 @@ start_backend() {
     echo "Authorization: Bearer $(< "$WORK/admin")" > "$WORK/admin.header"
     jq -n --arg work "$WORK" '{listen: "127.0.0.1:0", database: "sqlite:\($work)/store.sqlite",
         adminTokenFile: "\($work)/admin"}' > "$WORK/config.json"
+    # It is read before the backend, on a busy machine, has come to open it.
+    : > "$WORK/log"
     RUST_LOG=warn,qod_backend::backend=info "$QOD_BACKEND_BIN" serve --config "$WORK/config.json" 2> "$WORK/log" &
     SERVER=$!
     for _ in {1..100}; do
