@@ -45,7 +45,7 @@ done
     || NOT_RUN+=("the backend on PostgreSQL: its server programs are not installed (package postgresql)")
 
 # What depends on time is ahead of all else.
-kernel_tests() {
+tests_ahead() {
     local NICENESS=-10
     run_tests "$QOD_TESTS" "$@"
 }
@@ -54,7 +54,7 @@ LABORATORY='tests/lab_works\.rs'
 WAITING='tests/(answers|churn|devices|idle)\.rs'
 waiting() {
     # In each of these most tests sleep.
-    step 'tests against the kernel that wait' kernel_tests "$WAITING" '' --test-threads 4
+    step 'tests against the kernel that wait' tests_ahead "$WAITING" '' --test-threads 4
 }
 
 emulation() {
@@ -62,7 +62,6 @@ emulation() {
 }
 
 backend() {
-    step 'unit tests' run_tests "$QOD_TESTS" '.*' '(backend/)?tests/.*'
     step 'the backend' run_tests "$QOD_TESTS" 'backend/tests/.*' ''
     [ -z "${QOD_POSTGRES_BIN:-}" ] \
         || step 'the backend on PostgreSQL' run_tests "$QOD_TESTS" 'backend/tests/.*' '' --ignored postgresql
@@ -81,18 +80,20 @@ lints() {
 [ "$EMULATION" = false ] || lane 'emulation' 0 emulation
 lane 'backend' 5 backend
 lane 'lints' 10 lints
+# Some are limits of time.
+step 'unit tests' tests_ahead '.*' '(backend/)?tests/.*'
 if reason=$(can_make_namespaces 2>&1); then
     # Alone: its flood fills the queues of packets that all namespaces share.
-    step 'the laboratory' kernel_tests "$LABORATORY" '' --test-threads 1
+    step 'the laboratory' tests_ahead "$LABORATORY" '' --test-threads 1
     lane 'waiting' 0 waiting
-    step 'tests against the kernel' kernel_tests 'tests/.*' "$LABORATORY|$WAITING"
+    step 'tests against the kernel' tests_ahead 'tests/.*' "$LABORATORY|$WAITING"
     # A test that needs what some kernels lack is #[ignore]d in a module needs_<what>; with a kernel
     # that has it, it runs here, else it is named below.
     while read -r feature there; do
         sources=$(grep -ls "mod needs_$feature" tests/*.rs | paste -s -d '|')
         [ -n "$sources" ] || continue
         if [ "$there" = true ]; then
-            step "tests that need $feature" kernel_tests "$sources" '' --ignored "needs_$feature::"
+            step "tests that need $feature" tests_ahead "$sources" '' --ignored "needs_$feature::"
         else
             NOT_RUN+=("tests in needs_$feature: this kernel has no $feature")
         fi
