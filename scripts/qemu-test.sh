@@ -56,12 +56,11 @@ if [ -n "${IMAGE:-}" ]; then
     [ "${ARCH:=x86_64}" = x86_64 ] || die "IMAGE must be for x86_64: no other machine has the firmware for it here"
     [ -r "$IMAGE" ] || die "there is no $IMAGE"
 fi
-NEEDED+=("${NEEDED_FOR_VM[@]}" mke2fs:e2fsprogs setpriv:util-linux)
-[ "${ARCH:-x86_64}" != aarch64 ] && [ -n "${ARCH:-}" ] || NEEDED+=(qemu-system-aarch64:qemu-system-arm)
+NEEDED+=("${NEEDED_FOR_VM[@]}" "${NEEDED_FOR_ROUTER[@]}")
 install_packages
 need_rust
 reason=$(can_make_namespaces) || die "$reason"
-build_lab_and_backend || die "the build failed"
+build_programs || die "the build failed"
 
 if [ -z "${ARCH:-}" ]; then
     [ -z "${PACKAGE:-}" ] || die "PACKAGE is for one architecture: which one, ARCH must say"
