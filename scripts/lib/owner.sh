@@ -82,3 +82,28 @@ instances() {
     console "ubus call service list '{ \"name\": \"qod-agent\" }'" | jq -r '."qod-agent".instances // {} | to_entries
         | map("\(.key) \(if .value.running then "runs" else "waits" end)") | join(", ")'
 }
+
+# agent_status EXPRESSION: of what the router says of its agent.
+agent_status() {
+    console 'ubus call qod-agent status' | jq -r "$1"
+}
+
+session_is_active() {
+    [ "$(agent_status ".sessions[] | select(.sessionId == \"$SESSION\") | .state")" = ACTIVE ]
+}
+
+warning() { # CODE: its message
+    agent_status ".warnings[] | select(.code == \"$1\") | .message"
+}
+
+has_warning() { # CODE WORDS
+    warning "$1" 2> /dev/null | grep -qF -- "$2"
+}
+
+# A new bootstrap token of the operator's, valid for so many seconds, where the router is told to look for it. The
+# token is BOOTSTRAP.
+bootstrap_token_is_given() { # SECONDS
+    BOOTSTRAP=$(TOKEN=$ADMIN api POST "/admin/v1/agents/$AGENT/bootstrap" -d "{\"expiresIn\": $1}" \
+        | jq -re .bootstrapToken) || die "no bootstrap token"
+    console "(umask 077 && mkdir -p /etc/qod-agent && echo '$BOOTSTRAP' > /etc/qod-agent/bootstrap-token)"
+}

@@ -15,14 +15,8 @@ promise "agent id by the MAC address" "${id:-none}" "$AGENT" equal "$id" "$AGENT
 TOKEN=$ADMIN api PUT /admin/v1/homes/home-0001 -d "{
     \"agentIds\": [\"$AGENT\"], \"prefixes\": [\"$WAN4/32\", \"2001:db8:1::/64\"],
     \"link\": {\"upstreamKbps\": $UPSTREAM_KBPS, \"downstreamKbps\": 200000}, \"consumers\": \"all\"}" > "$WORK/home.json"
-# new_bootstrap_token SECONDS: in the place that the router's configuration names. BOOTSTRAP is the token.
-new_bootstrap_token() {
-    BOOTSTRAP=$(TOKEN=$ADMIN api POST "/admin/v1/agents/$AGENT/bootstrap" -d "{\"expiresIn\": $1}" \
-        | jq -re .bootstrapToken) || die "no bootstrap token"
-    console "(umask 077 && mkdir -p /etc/qod-agent && echo '$BOOTSTRAP' > /etc/qod-agent/bootstrap-token)"
-}
 router_log_begins
-new_bootstrap_token 1
+bootstrap_token_is_given 1
 sleep 1.1
 console "cp /tmp/parcel/ca.pem /etc/qod-agent/
     uci set qod-agent.main.report_interval_seconds=2
@@ -39,7 +33,7 @@ promise "what procd has of it" "$(instances)" "the enrolment alone, waiting" equ
 
 # Now the token is good, but the line is dead, and then nobody does anything but repair the line.
 at machine ip link set wan down
-new_bootstrap_token 600
+bootstrap_token_is_given 600
 # Whatever is started meanwhile, and what it is told.
 console "touch /tmp/qod-watch && while [ -e /tmp/qod-watch ]; do
     cat /proc/[0-9]*/cmdline /proc/[0-9]*/environ 2> /dev/null | tr '\\0' '\\n' | sort -u >> /tmp/qod-processes

@@ -1,6 +1,7 @@
 # shellcheck shell=bash
 # Configurations that cannot be used: nothing is started, and the log says which option it is; what runs, runs on.
 # Sourced by scripts/qemu-test.sh, with an agent that runs.
+# shellcheck disable=SC2016 # the router expands them
 
 section "$ARCH: wrong configurations"
 within 30 agent_is_connected
@@ -33,7 +34,6 @@ a quote that does not end | echo "config agent '"'main"'" > /etc/config/qod-agen
     number=0
     while IFS='|' read -r _ commands _; do
         number=$((number + 1))
-        # shellcheck disable=SC2016 # the router expands it
         printf 'logger -t test qod-agent-row-%d; cp -p /tmp/qod-good /etc/config/qod-agent; { %s; uci commit qod-agent; } 2> /dev/null\n%s\n' \
             "$number" "$commands" '/etc/init.d/qod-agent start 2> /dev/null; echo "$? $(pidof qod-agent)"; uci -q revert qod-agent'
     done <<< "$WRONG"
