@@ -42,7 +42,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 # The scenarios in their order: the first boots the router and installs the package, the last removes it.
 scenarios_of() {
     case $1 in
-        x86_64) echo install session boot remove ;;
+        x86_64) echo install session boot lacking enrol wrong flash remove ;;
         # What an image must be able to show too.
         image) echo install session boot remove ;;
         # That it boots and marks.
