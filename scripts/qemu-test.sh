@@ -44,9 +44,9 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 # The scenarios in their order: the first boots the router and installs the package, the last removes it.
 scenarios_of() {
     case $1 in
-        x86_64) echo install session offload boot remove ;;
+        x86_64) echo install session offload firewall boot remove ;;
         # What an image must be able to show too.
-        image) echo install session offload boot remove ;;
+        image) echo install session offload firewall boot remove ;;
         # That it boots and marks.
         aarch64) echo install session ;;
         *) die "there is no machine for $1" ;;
