@@ -44,7 +44,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 # The scenarios in their order: the first boots the router and installs the package, the last removes it.
 scenarios_of() {
     case $1 in
-        x86_64) echo install session offload firewall boot remove ;;
+        x86_64) echo install session queues offload firewall boot remove ;;
         # What an image must be able to show too.
         image) echo install session offload firewall boot remove ;;
         # That it boots and marks.

@@ -66,7 +66,7 @@ foreign_make
 agent=$(console pidof qod-agent)
 warned=$(warnings)
 rules=$(fw4_rules)
-stream_start firewall 6000 20
+stream_start firewall 15000 20
 within 20 stream_has_captured 100 || die "no flow through the router"
 
 under_flow "fw4 reload, four times" 0.5 'for i in 1 2 3 4; do fw4 reload || exit; done'
@@ -115,11 +115,21 @@ stream_end
 
 now=$(console pidof qod-agent)
 promise "the agent's process" "$now" "the same as before all this" equal "$now" "$agent"
-# The agent has heard nothing while there was no network, and asks again after a pause.
+# NAT has forgotten the connection by which the agent waits for orders.
+other=${ORDER/5010/5030}
+asked=$EPOCHREALTIME
+code=$(application_orders "${other/5020/5040}")
+promise "an order after the restart" "$code" 201 equal "$code" 201
+another=$(jq -r .sessionId "$WORK/created.json")
+within 60 session_is_available "$another"
+answered=$(compute "$EPOCHREALTIME - $asked")
+promise "  AVAILABLE" "$(session_is_available "$another" && echo "after $answered s")" "within 10 s" at_most "$answered" 10
+api DELETE "/qod/v0/sessions/$another" > "$WORK/deleted.json"
+
 warnings_are() {
     equal "$(warnings)" "$1"
 }
-within 30 warnings_are "$warned"
+within 10 warnings_are "$warned"
 now=$(warnings)
 promise "warnings of the status" "${now:-none}" "${warned:-none}, as before" equal "$now" "$warned"
 console nft delete table inet foreign
