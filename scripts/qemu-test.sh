@@ -44,9 +44,9 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 # The scenarios in their order: the first boots the router and installs the package, the last removes it.
 scenarios_of() {
     case $1 in
-        x86_64) echo install session queues offload firewall boot lacking enrol wrong flash remove ;;
+        x86_64) echo install session queues offload firewall reboot clock lacking enrol wrong flash remove ;;
         # What an image must be able to show too.
-        image) echo install session offload firewall boot remove ;;
+        image) echo install session offload firewall reboot remove ;;
         # That it boots and marks.
         aarch64) echo install session ;;
         *) die "there is no machine for $1" ;;

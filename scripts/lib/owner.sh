@@ -107,3 +107,14 @@ bootstrap_token_is_given() { # SECONDS
         | jq -re .bootstrapToken) || die "no bootstrap token"
     console "(umask 077 && mkdir -p /etc/qod-agent && echo '$BOOTSTRAP' > /etc/qod-agent/bootstrap-token)"
 }
+
+# agent_warns CODE
+agent_warns() {
+    [ "$(agent_status "[.warnings[].code] | index(\"$1\") != null")" = true ]
+}
+
+# What the agent takes of the router's memory: all that is resident, and of it what is no file's.
+agent_memory() {
+    console "cat /proc/\$(pidof qod-agent)/status" \
+        | awk '$1 == "VmRSS:" || $1 == "RssAnon:" { printf "%s%s %s KiB", s++ ? ", " : "", substr($1, 1, length($1) - 1), $2 }'
+}

@@ -30,6 +30,7 @@ NEEDED_FOR_ROUTER=(
     qemu-system-aarch64:qemu-system-arm
     mke2fs:e2fsprogs
     setpriv:util-linux
+    pkill:procps
 )
 
 # All that scripts/build-static.sh needs, besides a compiler for the architecture.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::mpsc;
 
-use super::poll::Known;
+use super::poll::{Known, passes_with_the_clock};
 use super::*;
 
 /// Answers one request after the other with these, and returns their heads.
@@ -189,6 +189,44 @@ fn a_poll_that_is_held_is_repeated_at_once() {
         "and all is forgotten: {pauses:?}"
     );
     assert_eq!(asked_with(&asked[3]), Some("\"7\""));
+}
+
+#[test]
+fn after_a_failure_one_poll_is_not_held() {
+    let away = answer("503 Service Unavailable", "", "");
+    let (asked, pauses) = poll(&[STATE, &away, UNCHANGED, UNCHANGED]);
+    assert!(asked[1].contains("wait=50"), "{}", asked[1]);
+    assert!(asked[2].contains("wait=0"), "{}", asked[2]);
+    assert_eq!(pauses[2], Duration::ZERO);
+    assert!(asked[3].contains("wait=50"), "{}", asked[3]);
+    assert!(!pauses[3].is_zero(), "that one was asked to be held");
+
+    // Who fails whenever it is asked to hold one is not asked in a circle.
+    let (_, pauses) = poll(&[&[STATE], [&away, UNCHANGED].repeat(20).as_slice()].concat());
+    let longest = pauses.iter().max().unwrap();
+    assert!(*longest > Duration::from_secs(8), "{pauses:?}");
+}
+
+#[test]
+fn what_the_clock_may_end_is_tried_again_when_it_is_set() {
+    let unreachable = |retry_after| Failure::Unreachable {
+        what: String::new(),
+        retry_after,
+    };
+    for failure in [
+        Failure::Clock(String::new()),
+        Failure::Tls(String::new()),
+        unreachable(None),
+    ] {
+        assert!(passes_with_the_clock(&failure), "{failure:?}");
+    }
+    for failure in [
+        unreachable(Some(Duration::from_secs(60))),
+        Failure::Gone,
+        Failure::Unauthorized(ureq::http::StatusCode::UNAUTHORIZED),
+    ] {
+        assert!(!passes_with_the_clock(&failure), "{failure:?}");
+    }
 }
 
 #[test]
