@@ -85,7 +85,7 @@ instances() {
 
 # agent_status EXPRESSION: of what the router says of its agent.
 agent_status() {
-    console 'ubus call qod-agent status' | jq -r "$1"
+    console qod-agent status --json | jq -r "$1"
 }
 
 session_is_active() {
