@@ -9,6 +9,9 @@
 #   scripts/build-static.sh --cross TRIPLE
 #       with cross and the container that cross.toml describes
 #
+# With --small as the last word, the standard library is built too, for size, which needs its source (rustup component
+# add rust-src): a tenth less.
+#
 # The binary is target/static/NAME/qod-agent, NAME the first word or the triple, and what it was made of is in
 # sysroot.txt beside it: with the same of all of that, the same bytes.
 set -uo pipefail
@@ -30,9 +33,11 @@ TRIPLE=
 SYSROOT=
 LINKER=
 CROSS=
+SMALL=
 while [ $# -gt 0 ]; do
     case $1 in
         x86_64 | aarch64 | armv7) NAME=$1 && shift ;;
+        --small) SMALL=yes && shift ;;
         --target | --sysroot | --linker | --cross)
             [ -n "${2:-}" ] || usage
             case $1 in
@@ -50,6 +55,7 @@ case ${NAME:+name}${CROSS:+cross}${TRIPLE:+target}${SYSROOT:+sysroot}${LINKER:+l
     name | cross | targetsysroot | targetsysrootlinker) ;;
     *) usage ;;
 esac
+[ -z "$SMALL" ] || [ -z "$CROSS" ] || usage
 
 NEEDED=("${NEEDED_FOR_STATIC[@]}")
 case $NAME in

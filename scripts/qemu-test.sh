@@ -30,6 +30,8 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 . scripts/lib/machine.sh
 # shellcheck source=scripts/lib/traffic.sh
 . scripts/lib/traffic.sh
+# shellcheck source=scripts/lib/stream.sh
+. scripts/lib/stream.sh
 # shellcheck source=scripts/lib/operator.sh
 . scripts/lib/operator.sh
 # shellcheck source=scripts/lib/owner.sh
@@ -42,9 +44,9 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 # The scenarios in their order: the first boots the router and installs the package, the last removes it.
 scenarios_of() {
     case $1 in
-        x86_64) echo install session reboot clock remove ;;
+        x86_64) echo install session queues offload firewall reboot clock lacking enrol wrong flash remove ;;
         # What an image must be able to show too.
-        image) echo install session reboot remove ;;
+        image) echo install session offload firewall reboot remove ;;
         # That it boots and marks.
         aarch64) echo install session ;;
         *) die "there is no machine for $1" ;;
@@ -56,12 +58,11 @@ if [ -n "${IMAGE:-}" ]; then
     [ "${ARCH:=x86_64}" = x86_64 ] || die "IMAGE must be for x86_64: no other machine has the firmware for it here"
     [ -r "$IMAGE" ] || die "there is no $IMAGE"
 fi
-NEEDED+=("${NEEDED_FOR_VM[@]}" mke2fs:e2fsprogs setpriv:util-linux pkill:procps)
-[ "${ARCH:-x86_64}" != aarch64 ] && [ -n "${ARCH:-}" ] || NEEDED+=(qemu-system-aarch64:qemu-system-arm)
+NEEDED+=("${NEEDED_FOR_VM[@]}" "${NEEDED_FOR_ROUTER[@]}")
 install_packages
 need_rust
 reason=$(can_make_namespaces) || die "$reason"
-build_lab_and_backend || die "the build failed"
+build_programs || die "the build failed"
 
 if [ -z "${ARCH:-}" ]; then
     [ -z "${PACKAGE:-}" ] || die "PACKAGE is for one architecture: which one, ARCH must say"

@@ -56,10 +56,57 @@ router_state() {
         find /tmp /var/run/ -path '*qod*' ! -path '/tmp/parcel*'; } | sort"
 }
 
-# agent_status EXPRESSION: of what the agent says of itself on the router.
+# The router's log of the agent's package from here on is what router_log prints.
+router_log_begins() {
+    LOG_FROM="qod-agent-test-$EPOCHREALTIME"
+    console "logger -t test $LOG_FROM"
+}
+
+# Without times and names.
+router_log() {
+    # A shell's own logread may be another one.
+    console '/sbin/logread -e qod-agent' | sed "1,/$LOG_FROM/d" | sed 's/^.* \(daemon\|user\)\.[a-z]* [^:]*: //'
+}
+
+# The last line with these words.
+router_said() { # WORDS
+    router_log | grep -F -- "$1" | tail -n 1
+}
+
+router_logged() { # WORDS
+    router_log | grep -qF -- "$1"
+}
+
+# The instances that procd has, and whether they run: "agent runs".
+instances() {
+    console "ubus call service list '{ \"name\": \"qod-agent\" }'" | jq -r '."qod-agent".instances // {} | to_entries
+        | map("\(.key) \(if .value.running then "runs" else "waits" end)") | join(", ")'
+}
+
+# agent_status EXPRESSION: of what the router says of its agent.
 agent_status() {
     # What is no JSON says why there is none, on the console's log.
     console qod-agent status --json | jq -r "$1" 2> /dev/null
+}
+
+session_is_active() {
+    [ "$(agent_status ".sessions[] | select(.sessionId == \"$SESSION\") | .state")" = ACTIVE ]
+}
+
+warning() { # CODE: its message
+    agent_status ".warnings[] | select(.code == \"$1\") | .message"
+}
+
+has_warning() { # CODE WORDS
+    warning "$1" 2> /dev/null | grep -qF -- "$2"
+}
+
+# A new bootstrap token of the operator's, valid for so many seconds, where the router is told to look for it. The
+# token is BOOTSTRAP.
+bootstrap_token_is_given() { # SECONDS
+    BOOTSTRAP=$(TOKEN=$ADMIN api POST "/admin/v1/agents/$AGENT/bootstrap" -d "{\"expiresIn\": $1}" \
+        | jq -re .bootstrapToken) || die "no bootstrap token"
+    console "(umask 077 && mkdir -p /etc/qod-agent && echo '$BOOTSTRAP' > /etc/qod-agent/bootstrap-token)"
 }
 
 # agent_warns CODE

@@ -71,9 +71,12 @@ build_with_sysroot() {
             flags+=("-Clink-arg=-L$PWD/target/static/$name/lib")
             ;;
     esac
+    # Not by the environment: that would be the linker of build scripts too where the target is this machine's, and
+    # the next target would build them anew.
+    flags+=("-Clinker=$linker")
     settle_environment
     export PKG_CONFIG_ALLOW_CROSS=1 "PKG_CONFIG_LIBDIR_$under=$folders" "PKG_CONFIG_SYSROOT_DIR_$under=$sysroot" \
-        "CARGO_TARGET_${under^^}_LINKER=$linker" "CC_$under=$linker" "CFLAGS_$under=$cflags"
+        "CC_$under=$linker" "CFLAGS_$under=$cflags"
     CARGO_ENCODED_RUSTFLAGS=$(joined "${flags[@]}") \
         cargo "${BUILD_STD[@]}" build --locked --release --bin qod-agent --target "$triple" --target-dir target \
         || die "the build failed"
@@ -129,15 +132,18 @@ pkgconfig_folders() {
     printf '%s' "${found[*]}"
 }
 
-# standard_library TRIPLE: sees to it that there is Rust's. Sets BUILD_STD, for cargo: empty, or so that it builds it.
+# standard_library TRIPLE: sees to it that there is Rust's. Sets BUILD_STD, for cargo: empty, or so that it builds it,
+# which SMALL asks for.
 standard_library() {
     local triple=$1
     BUILD_STD=()
-    ! has_standard_library "$triple" || return 0
+    [ -n "$SMALL" ] || ! has_standard_library "$triple" || return 0
     if has rustup; then
-        echo "asking rustup for $triple"
-        if timeout 600 rustup target add "$triple" > /dev/null 2>&1 && has_standard_library "$triple"; then
-            return 0
+        if [ -z "$SMALL" ]; then
+            echo "asking rustup for $triple"
+            if timeout 600 rustup target add "$triple" > /dev/null 2>&1 && has_standard_library "$triple"; then
+                return 0
+            fi
         fi
         [ -e "$(library_source)" ] || timeout 600 rustup component add rust-src > /dev/null 2>&1
     fi
@@ -148,6 +154,8 @@ standard_library() {
     # Cargo builds the library on its own on a nightly version only, or when told that this is one.
     export RUSTC_BOOTSTRAP=1
     BUILD_STD=("-Zbuild-std=std,panic_abort")
+    # Without the reader of debug information, of which a stripped program has none.
+    [ -z "$SMALL" ] || BUILD_STD+=("-Zbuild-std-features=optimize_for_size")
 }
 
 has_standard_library() {
@@ -176,7 +184,7 @@ take_binary() {
     install -m 755 "$built" "target/static/$name/qod-agent" || die "target/static/$name cannot be written"
     {
         echo "target $triple"
-        rustc --version
+        echo "$(rustc --version)${BUILD_STD[*]:+, ${BUILD_STD[*]}}"
         echo "linker $linker"
     } > "target/static/$name/sysroot.txt"
 }

@@ -70,7 +70,14 @@ impl Uplink {
         let tag = known.state.as_ref().map(|(tag, _)| tag.clone());
         let asked = Instant::now();
         let clock = Setting::read();
-        let result = blocking(move || client.poll(tag.as_ref(), wait)).await;
+        let result = tokio::select! {
+            result = blocking(move || client.poll(tag.as_ref(), wait)) => result,
+            () = self.moved.notified() => {
+                log::info!("the way to the internet is another one: asking the backend again");
+                known.backoff.reset();
+                return Some(known.backoff.next(LONGEST_WAIT));
+            }
+        };
         let took = asked.elapsed();
         let poll = match result {
             Ok(poll) => poll,

@@ -1,6 +1,6 @@
 //! One poll after the other against answers of every kind: what is asked, and how long the agent waits.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -360,4 +360,39 @@ fn a_refusal_backs_off_up_to_ten_minutes_and_a_trouble_up_to_one() {
         let waited = longest(&failure);
         assert!((30..=60).contains(&waited), "{failure:?}: {waited}");
     }
+}
+
+#[test]
+fn a_poll_is_given_up_when_the_way_changes_and_made_anew() {
+    // Longer than the test may take; the answer would be another one than that of the next poll.
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let uplink = uplink(&format!("http://{}", listener.local_addr().unwrap()), 50);
+    let asked = std::thread::spawn(move || {
+        let (mut held, _) = listener.accept().unwrap();
+        let mut head = [0; 4096];
+        let length = held.read(&mut head).unwrap();
+        assert!(length > 0);
+        (listener, held)
+    });
+    runtime(&mut Builder::new_current_thread()).block_on(async {
+        let (tell, mut news) = mpsc::channel(16);
+        let task = Arc::clone(&uplink);
+        tokio::spawn(task.poll(tell));
+        let asked = tokio::task::spawn_blocking(move || asked.join().unwrap());
+        let (listener, mut held) = asked.await.unwrap();
+        uplink.moved();
+        let answers = tokio::task::spawn_blocking(move || {
+            // The old connection is closed, and nothing more comes by it.
+            assert_eq!(held.read(&mut [0; 16]).unwrap_or(0), 0);
+            let (mut stream, _) = listener.accept().unwrap();
+            stream.write_all(STATE.as_bytes()).unwrap();
+            stream
+        });
+        let _stream = answers.await.unwrap();
+        let heard = tokio::time::timeout(Duration::from_secs(10), news.recv()).await;
+        assert!(
+            matches!(heard.unwrap(), Some(News::Instructions(state, _)) if state.revision == 7)
+        );
+        uplink.shutdown();
+    });
 }
