@@ -39,18 +39,31 @@ impl Uplink {
     pub async fn poll(self: Arc<Self>, news: mpsc::Sender<News>) {
         let mut known = Known::default();
         while let Some(pause) = self.poll_once(&mut known, &news).await {
-            let Some(clock) = known.clock.take() else {
-                sleep(pause).await;
-                continue;
-            };
-            tokio::select! {
-                () = sleep(pause) => {}
-                () = clock.changed() => {
-                    log::info!("the clock was set: asking the backend again");
-                    known.backoff.reset();
-                }
-            }
+            self.wait_out(pause, &mut known).await;
         }
+    }
+
+    /// Waits as long, or until what hindered the last poll may be over.
+    pub(super) async fn wait_out(&self, pause: Duration, known: &mut Known) {
+        let Some(clock) = known.clock.take() else {
+            sleep(pause).await;
+            return;
+        };
+        tokio::select! {
+            () = sleep(pause) => {}
+            () = clock.changed() => {
+                log::info!("the clock was set: asking the backend again");
+                known.backoff.reset();
+            }
+            () = self.moved.notified() => self.moves(known).await,
+        }
+    }
+
+    /// The line of a whole street may be back, so the agents wait a moment, each its own.
+    async fn moves(&self, known: &mut Known) {
+        log::info!("the way to the internet is another one: asking the backend again");
+        known.backoff.reset();
+        sleep(known.backoff.next(LONGEST_WAIT)).await;
     }
 
     /// One poll; the time to wait until the next one, or nothing when nobody listens any more.
@@ -71,12 +84,13 @@ impl Uplink {
         let asked = Instant::now();
         let clock = Setting::read();
         let result = tokio::select! {
-            result = blocking(move || client.poll(tag.as_ref(), wait)) => result,
+            // It ends the call too, which then fails: of the two this one is the reason.
+            biased;
             () = self.moved.notified() => {
-                log::info!("the way to the internet is another one: asking the backend again");
-                known.backoff.reset();
-                return Some(known.backoff.next(LONGEST_WAIT));
+                self.moves(known).await;
+                return Some(Duration::ZERO);
             }
+            result = blocking(move || client.poll(tag.as_ref(), wait)) => result,
         };
         let took = asked.elapsed();
         let poll = match result {

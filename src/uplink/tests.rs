@@ -230,6 +230,23 @@ fn what_the_clock_may_end_is_tried_again_when_it_is_set() {
 }
 
 #[test]
+fn a_line_that_is_back_ends_the_waiting() {
+    let (url, server) = server(vec![answer("503 Service Unavailable", "", "")]);
+    let uplink = uplink(&url, 50);
+    runtime(&mut Builder::new_current_thread()).block_on(async {
+        let (tell, _news) = mpsc::channel(16);
+        let mut known = Known::default();
+        uplink.poll_once(&mut known, &tell).await.unwrap();
+        let hour = Duration::from_secs(3600);
+        let waited =
+            async { tokio::join!(uplink.wait_out(hour, &mut known), async { uplink.moved() }) };
+        let limit = Duration::from_secs(10);
+        assert!(tokio::time::timeout(limit, waited).await.is_ok());
+    });
+    server.join().unwrap();
+}
+
+#[test]
 fn a_tag_comes_back_as_it_was_sent() {
     let tags = [
         "\"17\"",
