@@ -49,6 +49,11 @@ impl Uplink {
                     log::info!("the clock was set: asking the backend again");
                     known.backoff.reset();
                 }
+                // Sooner then, and yet not with all the routers whose line was away.
+                () = self.moved.notified() => {
+                    known.backoff.reset();
+                    sleep(known.backoff.next(LONGEST_WAIT)).await;
+                }
             }
         }
     }
