@@ -67,6 +67,11 @@ operator_sees() {
     TOKEN=$ADMIN api GET "/admin/v1/agents/$AGENT" | jq -r ".$1"
 }
 
+# reported_since TIME: whether the agent has reported since then.
+reported_since() {
+    [ "$(operator_sees lastReport)" -ge "${1%.*}" ]
+}
+
 agent_is_connected() {
     [ "$(operator_sees connected)" = true ]
 }

@@ -85,7 +85,8 @@ instances() {
 
 # agent_status EXPRESSION: of what the router says of its agent.
 agent_status() {
-    console qod-agent status --json | jq -r "$1"
+    # What is no JSON says why there is none, on the console's log.
+    console qod-agent status --json | jq -r "$1" 2> /dev/null
 }
 
 session_is_active() {

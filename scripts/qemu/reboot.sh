@@ -49,6 +49,10 @@ rights=$(grep -c '^600 0 0 ' "$WORK/kept-after")
 promise "token and configuration are root's alone" "$rights of 2" "2 of 2" equal "$rights" 2
 said=$(agent_status "if .bootId == \"$run_before\" then \"the run of before\" else .agentId end")
 promise "another run of the same agent" "${said:-no answer}" "$AGENT" equal "$said" "$AGENT"
+# Until then the operator goes by what the run of before said.
+within 20 reported_since "$kernel"
+promise "the operator has a report of it" "$(reported_since "$kernel" && echo yes || echo no)" "yes within 20 s" \
+    reported_since "$kernel"
 within 20 session_is_available "$SESSION"
 promise "GET /qod/v0/sessions/{id}" "$(session_status "$SESSION")" "AVAILABLE within 20 s" \
     session_is_available "$SESSION"
