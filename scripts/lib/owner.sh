@@ -88,8 +88,12 @@ agent_status() {
     console qod-agent status --json | jq -r "$1"
 }
 
+session_state() {
+    agent_status ".sessions[] | select(.sessionId == \"$SESSION\") | .state"
+}
+
 session_is_active() {
-    [ "$(agent_status ".sessions[] | select(.sessionId == \"$SESSION\") | .state")" = ACTIVE ]
+    [ "$(session_state)" = ACTIVE ]
 }
 
 warning() { # CODE: its message
