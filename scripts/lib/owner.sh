@@ -89,8 +89,12 @@ agent_status() {
     console qod-agent status --json | jq -r "$1" 2> /dev/null
 }
 
+session_state() {
+    agent_status ".sessions[] | select(.sessionId == \"$SESSION\") | .state"
+}
+
 session_is_active() {
-    [ "$(agent_status ".sessions[] | select(.sessionId == \"$SESSION\") | .state")" = ACTIVE ]
+    [ "$(session_state)" = ACTIVE ]
 }
 
 warning() { # CODE: its message
