@@ -8,8 +8,8 @@
 #   IMAGE=openwrt-….img[.gz]  boots this image of OpenWrt for x86/64 (a copy; combined, for BIOS) instead of
 #                             the router that scripts/lib/router.sh builds from Debian's packages
 #   KMODS=FOLDER              with packages (.ipk or .apk) of kernel modules that the image lacks; installed first
-#   PACKAGE=FILE              the package to install, instead of one that is built from here
 #   ARCH=x86_64|aarch64       this architecture alone
+#   PACKAGE=FILE              the package to install, for ARCH or IMAGE, instead of one that is built from here
 #
 # Without IMAGE and ARCH both architectures are tested, at the same time.
 set -uo pipefail
@@ -64,18 +64,22 @@ reason=$(can_make_namespaces) || die "$reason"
 build_lab_and_backend || die "the build failed"
 
 if [ -z "${ARCH:-}" ]; then
-    # What one has built the other need not wait for; and cargo builds one thing at a time anyway.
-    for ARCH in x86_64 aarch64; do
-        package_build "$ARCH" || die "no package for $ARCH"
+    [ -z "${PACKAGE:-}" ] || die "PACKAGE is for one architecture: which one, ARCH must say"
+    # One after the other: cargo builds one thing at a time anyway.
+    for each in x86_64 aarch64; do
+        package_build $each || die "no package for $each"
     done
+    package_of() {
+        find "$(package_folder "$1")" -name '*.ipk' | sort | tail -n 1
+    }
     other=$(mktemp)
-    ARCH=aarch64 "$0" > "$other" 2>&1 &
+    PACKAGE=$(package_of aarch64) ARCH=aarch64 "$0" > "$other" 2>&1 &
     beside=$!
     # Whoever ends this ends that too.
     trap 'kill $beside 2> /dev/null; wait $beside; rm -f "$other"' EXIT
     trap 'exit 130' INT
     trap 'exit 143' TERM
-    ARCH=x86_64 "$0" "$@"
+    PACKAGE=$(package_of x86_64) ARCH=x86_64 "$0" "$@"
     here=$?
     wait $beside
     there=$?
@@ -96,7 +100,11 @@ fi
 for each in "${SCENARIOS[@]}"; do
     [ -f "scripts/qemu/$each.sh" ] || die "there is no scripts/qemu/$each.sh"
 done
-package_build "$ARCH" || die "no package for $ARCH"
+if [ -n "${PACKAGE:-}" ]; then
+    [ -r "$PACKAGE" ] || die "there is no $PACKAGE"
+else
+    package_build "$ARCH" || die "no package for $ARCH"
+fi
 
 started=$SECONDS
 lab_up --machine yes --modem no

@@ -78,7 +78,8 @@ fi
 capture_start() {
     local name=$1 role=$2
     shift 2
-    child "$name.tcpdump" "$role" tcpdump -Z root -n -i eth0 -Q in --immediate-mode -U \
+    # Headers are enough; of whole packets, which may be 256 KiB large, the ring would hold eight.
+    child "$name.tcpdump" "$role" tcpdump -Z root -n -i eth0 -s 256 -Q in --immediate-mode -U \
         -w "$WORK/$name.pcap" "$@"
     within 5 grep -qs '^tcpdump: listening\|^listening' "$WORK/$name.tcpdump" \
         || die "tcpdump does not start: $(cat "$WORK/$name.tcpdump")"

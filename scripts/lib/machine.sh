@@ -18,7 +18,9 @@ MACHINE=
 # machine_start ARCH: DISK with KERNEL and INITRD, or alone if it is an image that boots by itself; and PARCEL. Its
 # pid is MACHINE; STARTED is the time, in seconds, with a fraction.
 machine_start() {
-    local arch=$1 qemu
+    local arch=$1 qemu first=,bootindex=0
+    # A kernel that is given is what boots first.
+    [ -z "${KERNEL:-}" ] || first=
     case $arch in
         x86_64) qemu=(qemu-system-x86_64 -machine pc -cpu max) ;;
         # No Cortex has what is slow to emulate in `max`, the authentication of pointers.
@@ -29,7 +31,7 @@ machine_start() {
         -nodefaults -no-user-config -display none
         -chardev "socket,id=console,path=$WORK/console,server=on,wait=off,logfile=$WORK/console.log,logappend=on"
         -serial chardev:console
-        -drive "file=$DISK,format=raw,if=none,id=disk,cache=unsafe" -device virtio-blk-pci,drive=disk,bootindex=0
+        -drive "file=$DISK,format=raw,if=none,id=disk,cache=unsafe" -device "virtio-blk-pci,drive=disk$first"
         -drive "file=$PARCEL,format=raw,if=none,id=parcel,readonly=on" -device virtio-blk-pci,drive=parcel
         -netdev tap,id=lan,ifname=lan,script=no,downscript=no
         -device virtio-net-pci,netdev=lan,mac=02:00:00:00:00:01,romfile=

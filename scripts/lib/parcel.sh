@@ -9,15 +9,15 @@ package_architecture() {
     esac
 }
 
-# package_build ARCH: builds the package for ARCH, unless PACKAGE names one.
+# package_build ARCH: the package for ARCH, in the folder that package_folder says.
 package_build() {
     local architecture
-    if [ -n "${PACKAGE:-}" ]; then
-        [ -r "$PACKAGE" ] || die "there is no $PACKAGE"
-        return 0
-    fi
     architecture=$(package_architecture "$1")
     scripts/build-static.sh "$1" && scripts/build-ipk.sh "$architecture" "target/static/$1/qod-agent"
+}
+
+package_folder() {
+    echo "target/openwrt/$(package_architecture "$1")"
 }
 
 # parcel_make: sets PARCEL. On the machine, `tar -xf /dev/vdb -C /tmp` makes /tmp/parcel of it: the package, the
@@ -27,9 +27,9 @@ parcel_make() {
     PARCEL=$WORK/parcel.tar
     mkdir -p "$folder/kmods" || return
     if [ -n "${PACKAGE:-}" ]; then
-        cp "$PACKAGE" "$folder/"
+        cp "$PACKAGE" "$folder/" || return
     else
-        for each in "target/openwrt/$(package_architecture "$ARCH")"/*.{ipk,apk}; do
+        for each in "$(package_folder "$ARCH")"/*.{ipk,apk}; do
             [ ! -e "$each" ] || cp "$each" "$folder/"
         done
     fi
