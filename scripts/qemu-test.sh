@@ -30,6 +30,8 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 . scripts/lib/machine.sh
 # shellcheck source=scripts/lib/traffic.sh
 . scripts/lib/traffic.sh
+# shellcheck source=scripts/lib/stream.sh
+. scripts/lib/stream.sh
 # shellcheck source=scripts/lib/operator.sh
 . scripts/lib/operator.sh
 # shellcheck source=scripts/lib/owner.sh
@@ -42,9 +44,9 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 # The scenarios in their order: the first boots the router and installs the package, the last removes it.
 scenarios_of() {
     case $1 in
-        x86_64) echo install session boot remove ;;
+        x86_64) echo install session offload boot remove ;;
         # What an image must be able to show too.
-        image) echo install session boot remove ;;
+        image) echo install session offload boot remove ;;
         # That it boots and marks.
         aarch64) echo install session ;;
         *) die "there is no machine for $1" ;;
