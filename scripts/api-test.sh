@@ -12,7 +12,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 NEEDED+=("${NEEDED_FOR_API[@]}")
 install_packages
 need_rust
-build_backend
+build_programs
 
 TOP=$PWD
 VENV=$TOP/target/api-test
@@ -52,6 +52,8 @@ start_backend() {
     echo "Authorization: Bearer $(< "$WORK/admin")" > "$WORK/admin.header"
     jq -n --arg work "$WORK" '{listen: "127.0.0.1:0", database: "sqlite:\($work)/store.sqlite",
         adminTokenFile: "\($work)/admin"}' > "$WORK/config.json"
+    # It is read before the backend, on a busy machine, has come to open it.
+    : > "$WORK/log"
     RUST_LOG=warn,qod_backend::backend=info "$QOD_BACKEND_BIN" serve --config "$WORK/config.json" 2> "$WORK/log" &
     SERVER=$!
     for _ in {1..100}; do
@@ -84,7 +86,7 @@ run() {
     (
         # What it writes where it runs goes with the rest.
         cd "$WORK"
-        PYTHONPATH=$TOP/scripts/api PYTHONDONTWRITEBYTECODE=1 timeout 240 "$VENV/bin/schemathesis" \
+        PYTHONPATH=$TOP/scripts/api PYTHONDONTWRITEBYTECODE=1 timeout --foreground 240 "$VENV/bin/schemathesis" \
             --config-file "$TOP/scripts/api/schemathesis.toml" run --no-color \
             --report json --report-json-path "$WORK/$name.json" "$@"
     ) > "$WORK/$name.log" 2>&1 || status=$?

@@ -46,9 +46,9 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 # The scenarios in their order: the first boots the router and installs the package, the last removes it.
 scenarios_of() {
     case $1 in
-        x86_64) echo install session offload upgrade boot remove ;;
+        x86_64) echo install session queues offload firewall upgrade reboot clock lacking enrol wrong flash remove ;;
         # What an image must be able to show too.
-        image) echo install session offload boot remove ;;
+        image) echo install session offload firewall reboot remove ;;
         # That it boots and marks.
         aarch64) echo install session ;;
         *) die "there is no machine for $1" ;;
@@ -60,12 +60,11 @@ if [ -n "${IMAGE:-}" ]; then
     [ "${ARCH:=x86_64}" = x86_64 ] || die "IMAGE must be for x86_64: no other machine has the firmware for it here"
     [ -r "$IMAGE" ] || die "there is no $IMAGE"
 fi
-NEEDED+=("${NEEDED_FOR_VM[@]}" mke2fs:e2fsprogs setpriv:util-linux)
-[ "${ARCH:-x86_64}" != aarch64 ] && [ -n "${ARCH:-}" ] || NEEDED+=(qemu-system-aarch64:qemu-system-arm)
+NEEDED+=("${NEEDED_FOR_VM[@]}" "${NEEDED_FOR_ROUTER[@]}")
 install_packages
 need_rust
 reason=$(can_make_namespaces) || die "$reason"
-build_lab_and_backend || die "the build failed"
+build_programs || die "the build failed"
 
 if [ -z "${ARCH:-}" ]; then
     [ -z "${PACKAGE:-}" ] || die "PACKAGE is for one architecture: which one, ARCH must say"

@@ -12,6 +12,8 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 . scripts/lib/packages.sh
 # shellcheck source=scripts/lib/build.sh
 . scripts/lib/build.sh
+# shellcheck source=scripts/lib/tests.sh
+. scripts/lib/tests.sh
 # shellcheck source=scripts/lib/vm.sh
 . scripts/lib/vm.sh
 
@@ -63,7 +65,11 @@ for each in "${TESTS[@]}"; do
     [ -f "tests/$name.rs" ] || die "there is no tests/$name.rs"
     selected+=(--test "$name")
 done
-cargo test --locked --no-run --message-format=json "${selected[@]}" > "$work/artifacts" || die "the build failed"
+# QOD_TESTS is a list of those that are built already.
+if [ -z "${QOD_TESTS:-}" ]; then
+    QOD_TESTS=$work/tests
+    build_tests "$QOD_TESTS" "${selected[@]}" || die "the build failed"
+fi
 target=$(cargo metadata --format-version 1 --no-deps | jq -r .target_directory)
 mkdir -p "$target/vm"
 vm_kernel "$target/vm"
@@ -81,9 +87,7 @@ END
 declare -A EXPECTED
 for each in "${TESTS[@]}"; do
     name=${each%%::*}
-    program=$(jq -r --arg name "$name" \
-        'select(.executable != null and .target.name == $name and .target.kind == ["test"]) .executable' \
-        "$work/artifacts")
+    program=$(awk -F '\t' -v source="tests/$name.rs" '$1 == source { print $2 }' "$QOD_TESTS")
     vm_program "$root" "$program" "/tests/$name" || die "there is no program of tests/$name.rs"
     arguments=(--include-ignored --exact)
     if [ "$each" = "$name" ]; then

@@ -140,6 +140,7 @@ async fn start(config: &Config) -> Result<(), Error> {
         queues,
         identity,
         reports: report,
+        uplink: uplink.clone(),
     });
     agent.run(news, requests, stop).await;
     log::info!("stopping; the marks stay until their sessions end");

@@ -77,6 +77,16 @@ machine_is_off() {
     ! machine_runs
 }
 
+# Cuts its power: what it has not written to its disk by now is lost.
+machine_cut() {
+    # MACHINE is the pid of `timeout`, whose only child is QEMU.
+    pkill -KILL -P "$MACHINE" || echo "the machine was off already" >&2
+    # Bash says who was killed.
+    { wait "$MACHINE"; } 2> /dev/null
+    end "$MACHINE"
+    MACHINE=
+}
+
 # Boots it anew as a user would, and waits for its shell.
 machine_reboot() {
     local before

@@ -20,8 +20,19 @@ operator_start() {
         listen: $listen, database: "sqlite://\($work)/store.db",
         tls: { cert: "\($work)/server.pem", key: "\($work)/server.key" },
         adminTokenFile: "\($work)/admin-token" }' > "$WORK/backend.json"
+    operator_serves
+}
+
+operator_serves() {
     child backend.log internet "$QOD_BACKEND_BIN" serve --config "$WORK/backend.json"
+    OPERATOR=$CHILD
     within 10 operator_is_ready || die "the backend does not get ready: $(tail -n 5 "$WORK/backend.log")"
+}
+
+# Ends every connection, as an update of the backend does.
+operator_restart() {
+    end "$OPERATOR"
+    operator_serves
 }
 
 operator_is_ready() {

@@ -74,3 +74,66 @@ router_state() {
         cat /etc/crontabs/* 2> /dev/null
         ubus list; } | sort -u"
 }
+
+# The router's log of the agent's package from here on is what router_log prints.
+router_log_begins() {
+    LOG_FROM="qod-agent-test-$EPOCHREALTIME"
+    console "logger -t test $LOG_FROM"
+}
+
+# Without times and names.
+router_log() {
+    # A shell's own logread may be another one.
+    console '/sbin/logread -e qod-agent' | sed "1,/$LOG_FROM/d" | sed 's/^.* \(daemon\|user\)\.[a-z]* [^:]*: //'
+}
+
+# The last line with these words.
+router_said() { # WORDS
+    router_log | grep -F -- "$1" | tail -n 1
+}
+
+router_logged() { # WORDS
+    router_log | grep -qF -- "$1"
+}
+
+# The instances that procd has, and whether they run: "agent runs".
+instances() {
+    console "ubus call service list '{ \"name\": \"qod-agent\" }'" | jq -r '."qod-agent".instances // {} | to_entries
+        | map("\(.key) \(if .value.running then "runs" else "waits" end)") | join(", ")'
+}
+
+# agent_status EXPRESSION: of what the router says of its agent.
+agent_status() {
+    console qod-agent status --json | jq -r "$1"
+}
+
+session_is_active() {
+    [ "$(agent_status ".sessions[] | select(.sessionId == \"$SESSION\") | .state")" = ACTIVE ]
+}
+
+warning() { # CODE: its message
+    agent_status ".warnings[] | select(.code == \"$1\") | .message"
+}
+
+has_warning() { # CODE WORDS
+    warning "$1" 2> /dev/null | grep -qF -- "$2"
+}
+
+# A new bootstrap token of the operator's, valid for so many seconds, where the router is told to look for it. The
+# token is BOOTSTRAP.
+bootstrap_token_is_given() { # SECONDS
+    BOOTSTRAP=$(TOKEN=$ADMIN api POST "/admin/v1/agents/$AGENT/bootstrap" -d "{\"expiresIn\": $1}" \
+        | jq -re .bootstrapToken) || die "no bootstrap token"
+    console "(umask 077 && mkdir -p /etc/qod-agent && echo '$BOOTSTRAP' > /etc/qod-agent/bootstrap-token)"
+}
+
+# agent_warns CODE
+agent_warns() {
+    [ "$(agent_status "[.warnings[].code] | index(\"$1\") != null")" = true ]
+}
+
+# What the agent takes of the router's memory: all that is resident, and of it what is no file's.
+agent_memory() {
+    console "cat /proc/\$(pidof qod-agent)/status" \
+        | awk '$1 == "VmRSS:" || $1 == "RssAnon:" { printf "%s%s %s KiB", s++ ? ", " : "", substr($1, 1, length($1) - 1), $2 }'
+}

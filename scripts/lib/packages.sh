@@ -24,6 +24,14 @@ NEEDED_FOR_VM=(
     qemu-system-x86_64:qemu-system-x86
     strip:binutils
 )
+# What scripts/qemu-test.sh needs besides.
+# shellcheck disable=SC2034 # qemu-test.sh reads it
+NEEDED_FOR_ROUTER=(
+    qemu-system-aarch64:qemu-system-arm
+    mke2fs:e2fsprogs
+    setpriv:util-linux
+    pkill:procps
+)
 
 # All that scripts/build-static.sh needs, besides a compiler for the architecture.
 # shellcheck disable=SC2034 # build-static.sh reads it

@@ -71,9 +71,12 @@ build_with_sysroot() {
             flags+=("-Clink-arg=-L$PWD/target/static/$name/lib")
             ;;
     esac
+    # Not by the environment: that would be the linker of build scripts too where the target is this machine's, and
+    # the next target would build them anew.
+    flags+=("-Clinker=$linker")
     settle_environment
     export PKG_CONFIG_ALLOW_CROSS=1 "PKG_CONFIG_LIBDIR_$under=$folders" "PKG_CONFIG_SYSROOT_DIR_$under=$sysroot" \
-        "CARGO_TARGET_${under^^}_LINKER=$linker" "CC_$under=$linker" "CFLAGS_$under=$cflags"
+        "CC_$under=$linker" "CFLAGS_$under=$cflags"
     CARGO_ENCODED_RUSTFLAGS=$(joined "${flags[@]}") \
         cargo "${BUILD_STD[@]}" build --locked --release --bin qod-agent --target "$triple" --target-dir target \
         || die "the build failed"

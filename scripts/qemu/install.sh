@@ -31,3 +31,4 @@ within 60 agent_is_connected
 connected=$(operator_sees connected)
 promise "the operator sees the agent connected" "$connected" "true within 60 s" equal "$connected" true
 [ "$connected" = true ] || die "the agent does not reach the backend"
+note "the agent without a session: $(agent_memory)"

@@ -10,6 +10,8 @@ for each in 'table:^table .* qod' 'queue:^qdisc .* 71d: .*root' 'file:^/usr/sbin
     found=$(diff "$WORK/state-before" "$WORK/state-installed" | sed -n 's/^> //p' | grep -m 1 -e "${each#*:}")
     promise "before it: the agent's ${each%%:*}" "$(cut -d ' ' -f 1-3 <<< "${found:-none}")" there [ -n "$found" ]
 done
+# For the second installation.
+console '(umask 077 && tar -cf /tmp/kept.tar -C / etc/qod-agent etc/config/qod-agent)' || die "nothing can be kept"
 stream_start removal 100000 20
 within 20 stream_has_captured 40
 began=$EPOCHREALTIME
@@ -25,8 +27,9 @@ for way in "up 4" "down 4" "up 6" "down 6"; do
         $1 < began && $2 != dscp { unmarked++ }
         $2 == dscp { last = $1; marked++ }
         $1 > ended { after++; late += $2 == dscp }
-        END { printf "%d of %d, last mark after %.1f s", unmarked + late, marked && after ? NR : 0, last - began }')
-    promise "marks of the phone, $way, amiss" "$said" "all before, none after" grep -q '^0 of [1-9]' <<< "$said"
+        END { printf "%d unmarked, %d late, last after %.1f s", unmarked, late, marked && after ? last - began : -1 }')
+    promise "marks of the phone, $way" "$said" "until then, and none after" \
+        grep -q '^0 unmarked, 0 late, last after [0-9]' <<< "$said"
 done
 promise "the agent's process" "$(console pidof qod-agent || echo none)" none console '! pidof qod-agent'
 router_state > "$WORK/state-after"
@@ -38,11 +41,11 @@ expect_dscps removed 0
 
 section "$ARCH: and installed again"
 stream_start again 100000 20
-console "rm -rf /tmp/parcel && tar -xf /dev/vdb -C /tmp" || die "the parcel cannot be read"
 began=$EPOCHREALTIME
-COMMAND_LIMIT=120 console "$(router_install /tmp/parcel) && { $(router_configure); }" > "$WORK/again.log"
+COMMAND_LIMIT=120 console "$(router_install /tmp/parcel) && rm -rf /etc/qod-agent && tar -xf /tmp/kept.tar -C / && rm /tmp/kept.tar \
+    && /etc/init.d/qod-agent restart" > "$WORK/again.log"
 status=$?
-promise "install, configure" "status $status" "status 0" equal "$status" 0
+promise "install, the identity of before, restart" "status $status" "status 0" equal "$status" 0
 [ "$status" = 0 ] || note "$(tail -n 5 "$WORK/again.log")"
 is_marked() {
     FIRST_MARK=$(stream_way again "up 4" | awk -v dscp="$EF" '$2 == dscp { print $1; exit }')

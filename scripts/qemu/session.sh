@@ -25,5 +25,6 @@ for from in 'qod-agent status --json' 'ubus call qod-agent status'; do
     promise "$from" "${said:-no answer}" "ACTIVE, as captured" \
         equal "$said" "ACTIVE, $((2 * PROBES)) up, $((2 * PROBES)) down"
 done
+note "the agent with a session: $(agent_memory)"
 memory=$(console "cat /proc/\$(pidof qod-agent)/status" | awk '$1 == "VmRSS:" { print $2 }')
 promise "resident memory of the agent" "${memory:-none} KiB" "at most 8192 KiB" at_most "$memory" 8192

@@ -29,7 +29,7 @@ use crate::queue::Queues;
 use crate::reconcile::Outcome;
 use crate::ruleset::Held;
 use crate::status::{Identity, Request};
-use crate::uplink::News;
+use crate::uplink::{News, Uplink};
 use devices::Devices;
 use instructed::Instructed;
 use report::SessionSummary;
@@ -57,6 +57,8 @@ pub struct Parts {
     pub identity: Identity,
     /// Takes the newest report to the backend.
     pub reports: watch::Sender<Option<Arc<Status>>>,
+    /// Is told when the way to the backend changes.
+    pub uplink: Arc<Uplink>,
 }
 
 /// The running agent.
@@ -71,6 +73,7 @@ pub struct Agent {
     queues: Queues,
     identity: Identity,
     reports: watch::Sender<Option<Arc<Status>>>,
+    uplink: Arc<Uplink>,
 
     snapshot: Snapshot,
     devices: Devices,
@@ -184,6 +187,7 @@ impl Agent {
             queues,
             identity,
             reports,
+            uplink,
         } = parts;
         let now = Instant::now();
         Self {
@@ -196,6 +200,7 @@ impl Agent {
             queues,
             identity,
             reports,
+            uplink,
             snapshot: Snapshot::default(),
             devices: Devices::default(),
             next: None,

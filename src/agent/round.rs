@@ -104,6 +104,10 @@ impl Agent {
             }
         }
         let changed = self.snapshot != snapshot;
+        // The first look finds nothing changed.
+        if !self.snapshot.own.is_empty() && !snapshot.has_way_of(&self.snapshot) {
+            self.uplink.moved();
+        }
         self.snapshot = snapshot;
         changed
     }

@@ -35,6 +35,20 @@ pub struct Snapshot {
     pub missing: Vec<String>,
 }
 
+impl Snapshot {
+    /// Whether the router reaches the internet as it did: where not, its connections of before may be dead.
+    pub fn has_way_of(&self, before: &Self) -> bool {
+        match (&self.wan, &before.wan) {
+            (Some(wan), Some(old)) => {
+                (wan.index, wan.up, &wan.addresses) == (old.index, old.up, &old.addresses)
+            }
+            // An access point's way is that of its own address.
+            (None, None) => self.own == before.own,
+            _ => false,
+        }
+    }
+}
+
 /// One configured LAN device: where the router meets the devices of the home as its neighbours.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lan {
@@ -287,5 +301,40 @@ mod tests {
         assert_eq!(prefix("2001:db8::1", 0).unwrap(), "::/0");
         assert_eq!(prefix("2001:db8::1", 200).unwrap(), "2001:db8::1/200");
         assert_eq!(prefix("192.0.2.1", 24), None);
+    }
+
+    #[test]
+    fn another_address_of_the_wan_or_a_wan_that_went_and_came_is_another_way() {
+        let snapshot = |index, up, address: &str| Snapshot {
+            wan: Some(Wan {
+                name: "wan".to_owned(),
+                index,
+                up,
+                mtu: 1500,
+                addresses: vec![address.parse().unwrap()],
+            }),
+            ..Snapshot::default()
+        };
+        let before = snapshot(3, true, "192.0.2.1");
+        let mut same = before.clone();
+        same.missing.push("lan".to_owned());
+        same.own.insert("192.168.1.1".parse().unwrap());
+        assert!(same.has_way_of(&before));
+        for other in [
+            snapshot(4, true, "192.0.2.1"),
+            snapshot(3, false, "192.0.2.1"),
+            snapshot(3, true, "192.0.2.2"),
+            Snapshot::default(),
+        ] {
+            assert!(!other.has_way_of(&before) && !before.has_way_of(&other));
+        }
+    }
+
+    #[test]
+    fn the_way_of_an_access_point_is_that_of_its_own_address() {
+        let mut moved = Snapshot::default();
+        moved.own.insert("192.168.1.1".parse().unwrap());
+        assert!(!moved.has_way_of(&Snapshot::default()));
+        assert!(moved.has_way_of(&moved.clone()));
     }
 }

@@ -7,6 +7,7 @@ mod report;
 mod tests;
 mod trouble;
 
+use std::mem;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -40,6 +41,8 @@ pub struct Uplink {
     client: RwLock<Arc<Client>>,
     /// A poll got through after one that did not.
     answers_again: Notify,
+    /// The way to the backend is another one.
+    moved: Notify,
     trouble: Mutex<Trouble>,
 }
 
@@ -54,6 +57,7 @@ impl Uplink {
             config: config.clone(),
             client,
             answers_again: Notify::new(),
+            moved: Notify::new(),
             trouble: Mutex::default(),
         }))
     }
@@ -63,18 +67,28 @@ impl Uplink {
         self.client().shutdown();
     }
 
+    /// The router's way to the internet is another one. A call that waits for its answer may wait in vain: NAT and
+    /// firewall forget connections when a device goes, and then refuse what the backend sends, unseen by this side.
+    pub fn moved(&self) {
+        match self.reload() {
+            Ok(old) => old.shutdown(),
+            // The calls then end by their limits.
+            Err(error) => log::debug!("reading the credentials again: {error}"),
+        }
+        self.moved.notify_waiters();
+    }
+
     fn client(&self) -> Arc<Client> {
         // Nothing panics with the lock held; if it did, the value would still be whole.
         let held = self.client.read();
         held.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Reads the credential files again. Until they can be used, the old client stays.
-    fn reload(&self) -> Result<(), Error> {
+    /// Reads the credential files again, and returns the client of before. Until they can be used, that one stays.
+    fn reload(&self) -> Result<Arc<Client>, Error> {
         let client = Arc::new(Client::new(&self.config)?);
-        let held = self.client.write();
-        *held.unwrap_or_else(PoisonError::into_inner) = client;
-        Ok(())
+        let mut held = self.client.write().unwrap_or_else(PoisonError::into_inner);
+        Ok(mem::replace(&mut *held, client))
     }
 
     /// At which level a trouble is to be logged.

@@ -30,7 +30,7 @@ pub(super) struct Known {
     states_at_once: u32,
     /// The last poll failed.
     failed: bool,
-    /// What may be the clock's fault failed with the clock as it was then.
+    /// With the clock as it was then, the last poll failed, and may not once it is set.
     clock: Option<Setting>,
 }
 
@@ -59,19 +59,30 @@ impl Uplink {
         known: &mut Known,
         news: &mpsc::Sender<News>,
     ) -> Option<Duration> {
-        let wait = self.config.poll_wait;
+        // Held back, the answer that ends a trouble would come as late as a poll may last, and so long the status
+        // would say that the backend is away.
+        let wait = if known.failed {
+            Duration::ZERO
+        } else {
+            self.config.poll_wait
+        };
         let client = self.client();
         let tag = known.state.as_ref().map(|(tag, _)| tag.clone());
         let asked = Instant::now();
         let clock = Setting::read();
-        let result = blocking(move || client.poll(tag.as_ref(), wait)).await;
+        let result = tokio::select! {
+            result = blocking(move || client.poll(tag.as_ref(), wait)) => result,
+            () = self.moved.notified() => {
+                log::info!("the way to the internet is another one: asking the backend again");
+                known.backoff.reset();
+                return Some(known.backoff.next(LONGEST_WAIT));
+            }
+        };
         let took = asked.elapsed();
         let poll = match result {
             Ok(poll) => poll,
             Err(failure) => {
-                // A certificate that is not valid yet, or no longer.
-                known.clock =
-                    matches!(failure, Failure::Clock(_) | Failure::Tls(_)).then_some(clock);
+                known.clock = passes_with_the_clock(&failure).then_some(clock);
                 return self.failed(failure, known, news).await;
             }
         };
@@ -98,6 +109,8 @@ impl Uplink {
                     known.pause_after_state(took)
                 }
             }
+            // It was not asked to hold it. Only a poll that it holds shows that all is well, and resets the waiting.
+            Poll::Unchanged if known.failed => Duration::ZERO,
             // A backend that does not hold the poll must not be asked in a circle.
             Poll::Unchanged if early => known.backoff.next(LONGEST_WAIT),
             Poll::Unchanged => {
@@ -159,6 +172,20 @@ impl Known {
             Duration::ZERO
         }
     }
+}
+
+/// Whether asking again is worth it once the clock is set: a certificate was not valid yet, or no longer; or the
+/// network was away, and what sets a router's clock comes by the network.
+pub(super) fn passes_with_the_clock(failure: &Failure) -> bool {
+    matches!(
+        failure,
+        Failure::Clock(_)
+            | Failure::Tls(_)
+            | Failure::Unreachable {
+                retry_after: None,
+                ..
+            }
+    )
 }
 
 fn warning(failure: &Failure) -> Warning {

@@ -1,6 +1,6 @@
 //! One poll after the other against answers of every kind: what is asked, and how long the agent waits.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::mpsc;
 
-use super::poll::Known;
+use super::poll::{Known, passes_with_the_clock};
 use super::*;
 
 /// Answers one request after the other with these, and returns their heads.
@@ -192,6 +192,44 @@ fn a_poll_that_is_held_is_repeated_at_once() {
 }
 
 #[test]
+fn after_a_failure_one_poll_is_not_held() {
+    let away = answer("503 Service Unavailable", "", "");
+    let (asked, pauses) = poll(&[STATE, &away, UNCHANGED, UNCHANGED]);
+    assert!(asked[1].contains("wait=50"), "{}", asked[1]);
+    assert!(asked[2].contains("wait=0"), "{}", asked[2]);
+    assert_eq!(pauses[2], Duration::ZERO);
+    assert!(asked[3].contains("wait=50"), "{}", asked[3]);
+    assert!(!pauses[3].is_zero(), "that one was asked to be held");
+
+    // Who fails whenever it is asked to hold one is not asked in a circle.
+    let (_, pauses) = poll(&[&[STATE], [&away, UNCHANGED].repeat(20).as_slice()].concat());
+    let longest = pauses.iter().max().unwrap();
+    assert!(*longest > Duration::from_secs(8), "{pauses:?}");
+}
+
+#[test]
+fn what_the_clock_may_end_is_tried_again_when_it_is_set() {
+    let unreachable = |retry_after| Failure::Unreachable {
+        what: String::new(),
+        retry_after,
+    };
+    for failure in [
+        Failure::Clock(String::new()),
+        Failure::Tls(String::new()),
+        unreachable(None),
+    ] {
+        assert!(passes_with_the_clock(&failure), "{failure:?}");
+    }
+    for failure in [
+        unreachable(Some(Duration::from_secs(60))),
+        Failure::Gone,
+        Failure::Unauthorized(ureq::http::StatusCode::UNAUTHORIZED),
+    ] {
+        assert!(!passes_with_the_clock(&failure), "{failure:?}");
+    }
+}
+
+#[test]
 fn a_tag_comes_back_as_it_was_sent() {
     let tags = [
         "\"17\"",
@@ -322,4 +360,39 @@ fn a_refusal_backs_off_up_to_ten_minutes_and_a_trouble_up_to_one() {
         let waited = longest(&failure);
         assert!((30..=60).contains(&waited), "{failure:?}: {waited}");
     }
+}
+
+#[test]
+fn a_poll_is_given_up_when_the_way_changes_and_made_anew() {
+    // Longer than the test may take; the answer would be another one than that of the next poll.
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let uplink = uplink(&format!("http://{}", listener.local_addr().unwrap()), 50);
+    let asked = std::thread::spawn(move || {
+        let (mut held, _) = listener.accept().unwrap();
+        let mut head = [0; 4096];
+        let length = held.read(&mut head).unwrap();
+        assert!(length > 0);
+        (listener, held)
+    });
+    runtime(&mut Builder::new_current_thread()).block_on(async {
+        let (tell, mut news) = mpsc::channel(16);
+        let task = Arc::clone(&uplink);
+        tokio::spawn(task.poll(tell));
+        let asked = tokio::task::spawn_blocking(move || asked.join().unwrap());
+        let (listener, mut held) = asked.await.unwrap();
+        uplink.moved();
+        let answers = tokio::task::spawn_blocking(move || {
+            // The old connection is closed, and nothing more comes by it.
+            assert_eq!(held.read(&mut [0; 16]).unwrap_or(0), 0);
+            let (mut stream, _) = listener.accept().unwrap();
+            stream.write_all(STATE.as_bytes()).unwrap();
+            stream
+        });
+        let _stream = answers.await.unwrap();
+        let heard = tokio::time::timeout(Duration::from_secs(10), news.recv()).await;
+        assert!(
+            matches!(heard.unwrap(), Some(News::Instructions(state, _)) if state.revision == 7)
+        );
+        uplink.shutdown();
+    });
 }

@@ -38,6 +38,11 @@ uci commit
 /etc/init.d/network reload
 check 'another address' '10.1.1.1/16 fd00:1::1/64' "$(addresses br-lan)"
 check 'ubus' 10.1.1.1 "$(ubus call network.interface.lan status | jsonfilter -e "@['ipv4-address'][0].address")"
+/etc/init.d/network stop
+check 'a stop takes the bridge' no "$([ -e /sys/class/net/br-lan ] && echo there || echo no)"
+/etc/init.d/network start
+check 'a start makes it' 'br-lan 10.1.1.1/16 fd00:1::1/64' \
+    "$(basename "$(readlink /sys/class/net/eth0/master)") $(addresses br-lan)"
 
 check 'the table' 'table inet fw4' "$(tables)"
 check 'masquerade' 1 "$(rules | grep -c 'meta nfproto ipv4 masquerade')"
@@ -54,6 +59,7 @@ uci set firewall.@defaults[0].flow_offloading=0
 uci commit
 /etc/init.d/firewall reload
 check 'a reload touches no other table' 'table inet fw4 table netdev mine' "$(tables)"
+mkdir -p /etc/nftables.d
 echo 'chain user { counter; }' > /etc/nftables.d/10-user.nft
 /etc/init.d/firewall reload
 check 'a chain of the user' 1 "$(rules | grep -c 'chain user')"

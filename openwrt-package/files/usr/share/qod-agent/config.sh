@@ -186,11 +186,22 @@ _qod_key() {
 }
 
 _qod_camel() {
-	_qod_camel=$(echo "$1" | awk -F _ -v OFS= '{ for (i = 2; i <= NF; i++) $i = toupper(substr($i, 1, 1)) substr($i, 2) } 1')
+	_qod_camel=$(printf "%s\n" "$1" | awk -F _ -v OFS= '{ for (i = 2; i <= NF; i++) $i = toupper(substr($i, 1, 1)) substr($i, 2) } 1')
 }
 
 _qod_snake() {
 	echo "$1" | sed 's/[A-Z]/_&/g' | tr '[:upper:]' '[:lower:]'
+}
+
+# The keys in a sentence, as options. What is quoted is somebody's value.
+_qod_options() {
+	printf "%s\n" "$1" | awk -F '"' -v OFS='"' '/`/ { print; next }
+		{
+			for (i = 1; i <= NF; i += 2)
+				while (match($i, /[a-z][A-Z][a-z]/))
+					$i = substr($i, 1, RSTART) "_" tolower(substr($i, RSTART + 1, 1)) substr($i, RSTART + 2)
+			print
+		}'
 }
 
 _qod_add_interfaces() {
@@ -243,5 +254,5 @@ _qod_explain() { # MESSAGE FILE
 		*.*) ;;
 		*) case $_qod_sections in *" $key "*) ;; *) key=main.$key ;; esac ;;
 	esac
-	_qod_complain "qod-agent.$key" "$message"
+	_qod_complain "qod-agent.$key" "$(_qod_options "$message")"
 }
