@@ -30,9 +30,11 @@ router_routes() {
     done
 }
 
-# router_install FOLDER: installs the packages that are in it, by the package manager that the router has.
+# router_install FOLDER: installs the packages that are in it, by the package manager that the router has. /tmp, with the
+# parcel in it, does not outlive a restart of the router.
 router_install() {
     cat << END
+[ -d /tmp/parcel ] || tar -xf /dev/vdb -C /tmp
 if command -v apk > /dev/null; then
     set -- $1/*.apk
     [ ! -e "\$1" ] || apk add --allow-untrusted "\$@"
