@@ -76,12 +76,14 @@ impl Uplink {
         let asked = Instant::now();
         let clock = Setting::read();
         let result = tokio::select! {
-            result = blocking(move || client.poll(tag.as_ref(), wait)) => result,
+            // Before the failure of the call that is given up for this.
+            biased;
             () = self.moved.notified() => {
                 log::info!("the way to the internet is another one: asking the backend again");
                 known.backoff.reset();
                 return Some(known.backoff.next(LONGEST_WAIT));
             }
+            result = blocking(move || client.poll(tag.as_ref(), wait)) => result,
         };
         let took = asked.elapsed();
         let poll = match result {
