@@ -38,13 +38,15 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 . scripts/lib/owner.sh
 # shellcheck source=scripts/lib/parcel.sh
 . scripts/lib/parcel.sh
+# shellcheck source=scripts/lib/versions.sh
+. scripts/lib/versions.sh
 # shellcheck source=scripts/lib/router.sh
 . scripts/lib/router.sh
 
 # The scenarios in their order: the first boots the router and installs the package, the last removes it.
 scenarios_of() {
     case $1 in
-        x86_64) echo install session queues offload firewall reboot clock lacking enrol wrong flash remove ;;
+        x86_64) echo install session queues offload firewall upgrade reboot clock lacking enrol wrong flash remove ;;
         # What an image must be able to show too.
         image) echo install session offload firewall reboot remove ;;
         # That it boots and marks.
@@ -119,6 +121,9 @@ trap finish EXIT
 echo_start
 operator_start
 operator_provision
+case " ${SCENARIOS[*]} " in
+    *' upgrade '*) versions_make "$WORK/parcel/versions" || die "there are no other versions to install" ;;
+esac
 parcel_make || die "the package cannot be given to the machine"
 if [ -n "${IMAGE:-}" ]; then
     KERNEL=

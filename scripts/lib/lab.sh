@@ -78,8 +78,9 @@ fi
 capture_start() {
     local name=$1 role=$2
     shift 2
-    # Headers are enough; of whole packets, which may be 256 KiB large, the ring would hold eight.
-    child "$name.tcpdump" "$role" tcpdump -Z root -n -i eth0 -s 256 -Q in --immediate-mode -U \
+    # The kernel's buffer has places of the largest size that is asked for: few, if nothing is said, and a tcpdump that
+    # waits for a processor loses packets.
+    child "$name.tcpdump" "$role" tcpdump -Z root -n -i eth0 -Q in --immediate-mode -U -s 192 -B 8192 \
         -w "$WORK/$name.pcap" "$@"
     within 5 grep -qs '^tcpdump: listening\|^listening' "$WORK/$name.tcpdump" \
         || die "tcpdump does not start: $(cat "$WORK/$name.tcpdump")"

@@ -30,9 +30,11 @@ router_routes() {
     done
 }
 
-# router_install FOLDER: installs the packages that are in it, by the package manager that the router has.
+# router_install FOLDER: installs the packages that are in it, by the package manager that the router has. /tmp, with the
+# parcel in it, does not outlive a restart of the router.
 router_install() {
     cat << END
+[ -d /tmp/parcel ] || tar -xf /dev/vdb -C /tmp
 if command -v apk > /dev/null; then
     set -- $1/*.apk
     [ ! -e "\$1" ] || apk add --allow-untrusted "\$@"
@@ -43,17 +45,36 @@ fi
 END
 }
 
+# As the ISP would: identity and settings, from what is in /tmp/parcel.
+router_configure() {
+    cat << END
+mkdir -p /etc/qod-agent && cp /tmp/parcel/ca.pem /tmp/parcel/token /etc/qod-agent/
+chmod 600 /etc/qod-agent/token && rm /tmp/parcel/token
+uci set qod-agent.main.enabled=1
+uci set qod-agent.main.agent_id=$AGENT
+uci set qod-agent.main.report_interval_seconds=2
+uci set qod-agent.backend.url=https://$BACKEND
+uci set qod-agent.backend.token_file=/etc/qod-agent/token
+uci set qod-agent.backend.ca_file=/etc/qod-agent/ca.pem
+uci commit qod-agent
+/etc/init.d/qod-agent enable && /etc/init.d/qod-agent restart
+END
+}
+
 router_remove() {
     echo 'if command -v apk > /dev/null; then apk del qod-agent; else opkg remove qod-agent; fi'
 }
 
-# What the agent could leave behind: tables, queues, files. On a router without tc, the devices say which queue they
-# have.
+# What the agent could leave behind: tables, queues, files, links, orders for cron, objects on ubus. On a router
+# without tc, the devices say which queue they have.
 router_state() {
     console "{ if command -v nft > /dev/null; then nft list tables; fi
         if [ -x /sbin/tc ]; then /sbin/tc qdisc show; else ip link | grep -o '^[0-9]*: [^:]*\|qdisc [a-z_]*'; fi
         find / -xdev ! -path '/tmp/*' ! -path '/overlay/*' ! -type d
-        find /tmp /var/run/ -path '*qod*' ! -path '/tmp/parcel*'; } | sort"
+        find / -xdev -path '*qod*' -type d
+        find /tmp /var/run/ -path '*qod*' ! -path '/tmp/parcel*'
+        cat /etc/crontabs/* 2> /dev/null
+        ubus list; } | sort -u"
 }
 
 # The router's log of the agent's package from here on is what router_log prints.
@@ -89,8 +110,12 @@ agent_status() {
     console qod-agent status --json | jq -r "$1" 2> /dev/null
 }
 
+session_state() {
+    agent_status ".sessions[] | select(.sessionId == \"$SESSION\") | .state"
+}
+
 session_is_active() {
-    [ "$(agent_status ".sessions[] | select(.sessionId == \"$SESSION\") | .state")" = ACTIVE ]
+    [ "$(session_state)" = ACTIVE ]
 }
 
 warning() { # CODE: its message

@@ -27,7 +27,7 @@ console "cp /tmp/parcel/ca.pem /etc/qod-agent/
 
 refused="the backend does not take this bootstrap token (401"
 within 30 router_logged "$refused"
-promise "a bootstrap token that has expired" "" "the log says so" router_logged "$refused"
+promise "a bootstrap token that has expired" "$(router_log | grep -c "$refused") line in the log" "the log says so" router_logged "$refused"
 note "$(router_said "$refused")"
 promise "what procd has of it" "$(instances)" "the enrolment alone, waiting" equal "$(instances)" "enrolment waits"
 
@@ -42,14 +42,14 @@ console "touch /tmp/qod-watch && while [ -e /tmp/qod-watch ]; do
 unreachable="reaching $BACKEND: "
 within 60 router_logged "$unreachable"
 since=$EPOCHREALTIME
-promise "a line that is dead" "" "the log says so" router_logged "$unreachable"
+promise "a line that is dead" "$(router_log | grep -c "$unreachable") line in the log" "the log says so" router_logged "$unreachable"
 note "$(router_said "$unreachable")"
 at machine ip link set wan up
 within 60 agent_is_connected
-promise "the line is repaired: connected by itself" "$(compute "$EPOCHREALTIME - $since") s later" \
-    "at most 60 s, a try each 30" agent_is_connected
-tries=$(router_log | grep -c "$unreachable\|$refused")
-promise "tries in vain" "$tries" "one each" equal "$tries" 2
+took=$(compute "$EPOCHREALTIME - $since")
+promise "the line is repaired: connected by itself" "$took s later" "at most 60 s" agent_is_connected
+# Of a router that nobody has provisioned the backend hears seldom.
+promise "time between two tries" "$took s at most" "no less than 25 s" at_least "$took" 25
 promise "what procd has of it" "$(instances)" "the agent in its place" equal "$(instances)" "agent runs"
 
 section "$ARCH: secrets"
@@ -58,7 +58,7 @@ token=$(cat "$WORK/token")
 promise "the token in its file" "${#token} characters" "16 at least" at_least ${#token} 16
 printf '%s\n' "$BOOTSTRAP" "$token" > "$WORK/secrets"
 console 'sort -u /tmp/qod-processes; rm /tmp/qod-processes' > "$WORK/processes"
-promise "processes were watched" "$(wc -l < "$WORK/processes") words" "the enrolment's among them" \
+promise "processes were watched" "$(wc -l < "$WORK/processes") lines" "the enrolment's among them" \
     grep -q '^enrol$' "$WORK/processes"
 console '/sbin/logread; dmesg; ubus call qod-agent status; ubus call qod-agent check; ubus call service list' > "$WORK/said"
 promise "the log, status and check" "$(wc -l < "$WORK/said") lines" "there" grep -q 'enrolled: its token is in' "$WORK/said"

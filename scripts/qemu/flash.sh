@@ -23,7 +23,7 @@ flash_marks() {
     observe "$1"
     seen=$(dscps "$1-internet" "ip and src port $PHONE_PORT")
     promise "DSCP of phone, upstream" "$seen" "$EF on $PROBES" equal "$seen" "$EF on $PROBES"
-    promise "the session, by ubus call qod-agent status" "" ACTIVE session_is_active
+    promise "the session, by qod-agent status" "$(session_state)" ACTIVE session_is_active
 }
 flash_marks full
 
@@ -33,7 +33,7 @@ console 'rm /etc/qod-agent/token; dd if=/dev/zero bs=512 >> /fill 2> /dev/null; 
 within 30 router_logged 'No space left on device'
 promise "enrolment" "$(router_said 'No space left')" "says what it cannot write" \
     router_logged '/etc/qod-agent/token: making room for a token: No space left on device'
-promise "what procd has of it" "$(instances)" "the enrolment, which waits" equal "$(instances)" "enrolment waits"
+promise "what procd has of it" "$(instances)" "the enrolment alone, waiting" equal "$(instances)" "enrolment waits"
 console 'rm /fill; /etc/init.d/qod-agent restart' > "$WORK/flash.log"
 within 30 router_logged ' enrolled: its token is in /etc/qod-agent/token'
 promise "room is made: the same bootstrap token" "$(router_said ' enrolled: ')" "serves" router_logged ' enrolled: its token is in /etc/qod-agent/token'

@@ -23,16 +23,7 @@ promise "install" "status $status" "status 0" equal "$status" 0
 [ "$status" = 0 ] || die "$(cat "$WORK/install.log")"
 note "on flash: $(console "du -k /usr/sbin/qod-agent | cut -f 1") KiB the program"
 
-console "mkdir -p /etc/qod-agent && cp /tmp/parcel/ca.pem /tmp/parcel/token /etc/qod-agent/
-    chmod 600 /etc/qod-agent/token && rm /tmp/parcel/token
-    uci set qod-agent.main.enabled=1
-    uci set qod-agent.main.agent_id=$AGENT
-    uci set qod-agent.main.report_interval_seconds=2
-    uci set qod-agent.backend.url=https://$BACKEND
-    uci set qod-agent.backend.token_file=/etc/qod-agent/token
-    uci set qod-agent.backend.ca_file=/etc/qod-agent/ca.pem
-    uci commit qod-agent
-    /etc/init.d/qod-agent enable && /etc/init.d/qod-agent restart" > "$WORK/configure.log"
+console "$(router_configure)" > "$WORK/configure.log"
 status=$?
 promise "configure by UCI, start" "status $status" "status 0" equal "$status" 0
 [ "$status" = 0 ] || die "$(cat "$WORK/configure.log")"

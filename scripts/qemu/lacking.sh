@@ -41,14 +41,15 @@ within 30 has_warning KERNEL kmod-nft-core
 promise "the agent" "$(instances)" "runs" equal "$(instances)" "agent runs"
 for each in 'KERNEL:kmod-nft-core' 'NO_QUEUE:kmod-sched-core'; do
     within 5 has_warning "${each%%:*}" "${each#*:}"
-    promise "status: warning ${each%%:*}" "$(warning "${each%%:*}")" "names ${each#*:}" has_warning "${each%%:*}" "${each#*:}"
+    promise "status: warning ${each%%:*}" "" "names ${each#*:}" has_warning "${each%%:*}" "${each#*:}"
+    note "$(warning "${each%%:*}")"
     promise "  the log" "$(router_log | grep -cF "${each#*:}") lines" "names it, and does not repeat it" \
         equal "$(router_log | grep -cF "${each#*:}")" 1
 done
 for each in 'nf_tables:fail:kmod-nft-core' 'HTB:warn:kmod-sched-core' 'TBF:warn:kmod-sched-core'; do
     IFS=: read -r name verdict package <<< "$each"
     said=$(check_says "$name")
-    promise "check: $name" "${said:-no line}" "$verdict missing …: install $package" \
+    promise "ubus call qod-agent check: $name" "$(cut -d ' ' -f 1,2 <<< "${said:-no line}")" "$verdict missing …: install $package" \
         grep -q "^$verdict missing .*: install $package" <<< "$said"
 done
 agent_is_connected
@@ -65,7 +66,7 @@ for each in "internet:ip and src port $PHONE_PORT" "phone:ip6 and dst port $PHON
     seen=$(dscps "lacking-${each%%:*}" "${each#*:}")
     promise "DSCP without a queue (${each#*:})" "$seen" "$EF on $PROBES" equal "$seen" "$EF on $PROBES"
 done
-promise "status: warning NO_QUEUE" "$(warning NO_QUEUE)" "is still there" has_warning NO_QUEUE kmod-sched-core
+promise "status: warning NO_QUEUE" "" "is still there" has_warning NO_QUEUE kmod-sched-core
 
 section "$ARCH: all is there again"
 console 'for each in $(find /lib/modules -name "*.ko.qod"); do mv $each ${each%.qod}; done; mv /usr/lib/opkg/status.qod /tmp/

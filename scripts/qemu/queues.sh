@@ -3,12 +3,12 @@
 # puts another in their place. Sourced by scripts/qemu-test.sh, after scripts/qemu/session.sh.
 
 section "$ARCH: queues"
-# From the status: every warning about queues, and who has the root.
+# From the status, as long as there is one: every warning about queues, and who has the root.
 queue_warnings() {
-    console qod-agent status --json | jq -r '[.warnings[].code | select(test("QUEUE|QDISC"))] | sort | join(" ")'
+    console qod-agent status --json | jq -r '[.warnings[].code | select(test("QUEUE|QDISC"))] | sort | join(" ")' 2> /dev/null
 }
 queue_root() {
-    console qod-agent status --json | jq -r '[.queues[] | "\(.kind) of \(.owner)"] | join(", ")'
+    console qod-agent status --json | jq -r '[.queues[] | "\(.kind) of \(.owner)"] | join(", ")' 2> /dev/null
 }
 root_is() {
     equal "$(queue_root)" "$1"

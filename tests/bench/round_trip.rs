@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::lab::bulk::{Bulk, Sink};
 use super::lab::delay::{Delay, Echo, Probe};
-use super::lab::home::{LAPTOP_V4, PHONE_V4, server_v4};
+use super::lab::home::{LAPTOP_V4, PHONE_V4, Router, server_v4};
 use super::lab::prompt::prompt_here;
 use super::lab::{Home, Modem};
 use super::row::{Row, note};
@@ -72,7 +72,11 @@ pub fn measure() {
 fn home() -> Home {
     let modem = Modem::default();
     assert_eq!(modem.upstream_kbit, UPSTREAM_KBPS * 105 / 100);
-    Home::build(&super::lab::netns::new_group(), Some(modem))
+    Home::build(
+        &super::lab::netns::new_group(),
+        Some(modem),
+        Router::Namespace,
+    )
 }
 
 fn loaded(home: &Home, probes: u32) -> Delay {

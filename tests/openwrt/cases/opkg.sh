@@ -22,6 +22,15 @@ run install /tmp/bad.ipk
 check 'no package' 255 $?
 check 'nothing is there' '' "$(ls /etc/init.d/hello /usr/lib/opkg/info/hello* 2> /dev/null; opkg list-installed | grep hello)"
 
+check 'architectures' 'arch all 1 arch noarch 1 arch x86_64 10' "$(opkg print-architecture | xargs)"
+check 'one more' 'arch all 1 arch noarch 1 arch x86_64 10 arch mipsel_24kc 20' \
+    "$(opkg print-architecture --add-arch mipsel_24kc:20 | xargs)"
+run --add-arch mipsel_24kc:20 install /packages/foreign.ipk
+check 'another architecture by force' 0 $?
+run remove hello
+rm -f /etc/config/hello
+: > /tmp/scripts
+
 run install /packages/hello_1.ipk
 check 'installation' "0 Installing hello (0.1.0-r1) to root...
 Configuring hello." "$? $(said)"
@@ -73,5 +82,4 @@ run install /packages/plain.ipk
 rm /etc/config/hello-opkg
 run remove hello
 check 'nothing is left of what nobody has changed' '' "$(find / -xdev -name '*hello*' ! -path '/packages/*' ! -path '/cases/*')"
-check 'architectures' 'arch all 1 arch noarch 1 arch x86_64 10' "$(opkg print-architecture | xargs)"
 conclude
