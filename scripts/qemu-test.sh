@@ -11,7 +11,7 @@
 #   ARCH=x86_64|aarch64       this architecture alone
 #   PACKAGE=FILE              the package to install, for ARCH or IMAGE, instead of one that is built from here
 #
-# Without IMAGE and ARCH both architectures are tested, at the same time.
+# Without any of these, and without SCENARIO, three machines run at the same time, one of them for aarch64.
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 # shellcheck source=scripts/lib/packages.sh
@@ -43,63 +43,95 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 # shellcheck source=scripts/lib/router.sh
 . scripts/lib/router.sh
 
-# The scenarios in their order: the first boots the router and installs the package, the last removes it.
-scenarios_of() {
-    case $1 in
-        x86_64) echo install session queues offload firewall upgrade reboot clock lacking enrol wrong flash remove ;;
-        # What an image must be able to show too.
-        image) echo install session offload firewall reboot remove ;;
-        # That it boots and marks.
-        aarch64) echo install session ;;
-        *) die "there is no machine for $1" ;;
-    esac
-}
+# The machines of a whole run, beside each other: architecture, and scenarios in their order. The first scenario boots
+# the router and installs the package.
+MACHINES=(
+    'x86_64 install session queues offload firewall upgrade reboot clock remove'
+    'x86_64 install session lacking enrol wrong flash'
+    # That it boots and marks.
+    'aarch64 install session'
+)
+# What an image must be able to show too.
+OF_IMAGES='install session offload firewall reboot remove'
 
 [ "$(id -u)" = 0 ] || die "needs root, for network namespaces"
 if [ -n "${IMAGE:-}" ]; then
     [ "${ARCH:=x86_64}" = x86_64 ] || die "IMAGE must be for x86_64: no other machine has the firmware for it here"
     [ -r "$IMAGE" ] || die "there is no $IMAGE"
 fi
+SCENARIOS=("$@")
+[ $# = 0 ] || ARCH=${ARCH:-x86_64}
+if [ $# = 0 ] && [ -n "${ARCH:-}" ]; then
+    scenarios=$OF_IMAGES
+    # An architecture alone has all of its scenarios one after the other.
+    [ -n "${IMAGE:-}" ] || scenarios=$(printf '%s\n' "${MACHINES[@]}" | sed -n "s/^$ARCH //p" | tr ' ' '\n' \
+        | awk '!seen[$0]++' | awk '$0 == "remove" { last = $0; next } { print } END { print last }')
+    read -ra SCENARIOS -d '' <<< "$scenarios"
+    [ ${#SCENARIOS[@]} -gt 0 ] || die "there is no machine for $ARCH"
+fi
 NEEDED+=("${NEEDED_FOR_VM[@]}" "${NEEDED_FOR_ROUTER[@]}")
 install_packages
 need_rust
 reason=$(can_make_namespaces) || die "$reason"
-build_programs || die "the build failed"
 
+# A whole run: each machine is this script again, with a folder for what it says.
+beside=()
+end_all() {
+    local status=$? each
+    trap - EXIT
+    for each in "${beside[@]}"; do
+        kill -- "-$each" 2> /dev/null && wait "$each" 2> /dev/null
+    done
+    rm -rf "$SAID"
+    exit "$status"
+}
+# start NAME COMMAND…: in the background, as a group of processes, so that all of it can be ended.
+start() {
+    local name=$1
+    shift
+    set -m
+    "$@" < /dev/null > "$SAID/$name" 2>&1 &
+    set +m
+    beside+=($!)
+}
+# All that machines share: none of them may find another one making it.
+build_packages() {
+    mkdir -p target/vm
+    (vm_kernel "$PWD/target/vm" && router_from_packages "$PWD/target/vm") \
+        && package_build x86_64 && package_build aarch64
+}
+package_of() {
+    find "$(package_folder "$1")" -name '*.ipk' | sort | tail -n 1
+}
 if [ -z "${ARCH:-}" ]; then
     [ -z "${PACKAGE:-}" ] || die "PACKAGE is for one architecture: which one, ARCH must say"
-    # One after the other: cargo builds one thing at a time anyway.
-    for each in x86_64 aarch64; do
-        package_build $each || die "no package for $each"
-    done
-    package_of() {
-        find "$(package_folder "$1")" -name '*.ipk' | sort | tail -n 1
-    }
-    other=$(mktemp)
-    PACKAGE=$(package_of aarch64) ARCH=aarch64 "$0" > "$other" 2>&1 &
-    beside=$!
-    # Whoever ends this ends that too.
-    trap 'kill $beside 2> /dev/null; wait $beside; rm -f "$other"' EXIT
+    SAID=$(mktemp -d)
+    trap end_all EXIT
     trap 'exit 130' INT
     trap 'exit 143' TERM
-    PACKAGE=$(package_of x86_64) ARCH=x86_64 "$0" "$@"
-    here=$?
-    wait $beside
-    there=$?
-    printf '\n== aarch64, at the same time\n'
-    cat "$other"
-    beside=
-    trap 'rm -f "$other"' EXIT
-    [ $here = 0 ] && [ $there = 0 ]
+    # Release and debug builds do not wait for each other.
+    start packages build_packages
+    build_programs || die "the build failed"
+    wait "${beside[0]}" || { cat "$SAID/packages" >&2; die "there are no packages"; }
+    tail -n 1 "$SAID/packages"
+    beside=()
+    for each in "${!MACHINES[@]}"; do
+        read -ra words <<< "${MACHINES[each]}"
+        start "$each" env ARCH="${words[0]}" PACKAGE="$(package_of "${words[0]}")" "$0" "${words[@]:1}"
+    done
+    failed=0
+    for each in "${!MACHINES[@]}"; do
+        printf '\n== machine %d of %d: %s\n' $((each + 1)) ${#MACHINES[@]} "${MACHINES[each]}"
+        tail -n +1 -f --pid="${beside[each]}" "$SAID/$each"
+        wait "${beside[each]}" || failed=$((failed + 1))
+    done
+    beside=()
+    printf '\n%d machines, %d good\n' ${#MACHINES[@]} $((${#MACHINES[@]} - failed))
+    [ "$failed" = 0 ]
     exit
 fi
+build_programs || die "the build failed"
 
-SCENARIOS=("$@")
-if [ $# = 0 ]; then
-    kind=$ARCH
-    [ -z "${IMAGE:-}" ] || kind=image
-    read -ra SCENARIOS <<< "$(scenarios_of "$kind")"
-fi
 for each in "${SCENARIOS[@]}"; do
     [ -f "scripts/qemu/$each.sh" ] || die "there is no scripts/qemu/$each.sh"
 done
