@@ -31,6 +31,7 @@ mod lan;
 mod linear;
 mod operator;
 mod order;
+mod package;
 mod round_trip;
 mod rounds;
 mod row;
@@ -51,6 +52,7 @@ const ALL: &[(&str, fn())] = &[
     ("lan", lan::measure),
     ("ending", ending::measure),
     ("footprint", footprint::measure),
+    ("package", package::measure),
     ("idle", idle::measure),
     ("backend", backend::measure),
 ];
