@@ -42,7 +42,7 @@
 //! | [`lock`] | one agent per router |
 //! | [`check`] | `qod-agent check`: what this router can do, and what is in the way |
 //! | [`reset`] | `qod-agent reset`: everything of the agent's goes |
-//! | [`clock`] | the boot-time clock |
+//! | [`clock`] | the boot-time clock, and when somebody sets the other one |
 //! | [`excerpt`] | words of somebody else's, cut to a line |
 
 pub mod agent;

@@ -65,7 +65,7 @@ pub struct Parts {
 pub struct Agent {
     config: Config,
     nft: Nft,
-    /// None: it broke, and is opened anew with the next retry.
+    /// None: it broke, or there is no nf_tables yet; it is opened with the next retry.
     monitor: Option<Monitor>,
     links: Links,
     /// None: it broke, and is opened anew with the next retry.
@@ -329,6 +329,8 @@ impl Agent {
     fn wants_retry(&self) -> bool {
         let rejected = |s: &SessionStatus| s.state == SessionState::Rejected;
         self.troubles.retryable()
+            // What was wrong with the ruleset may be over before somebody listens to it again.
+            || self.monitor.is_none()
             || self.decommissioned == Some(Removal::Pending)
             || self.sessions.iter().any(rejected)
     }

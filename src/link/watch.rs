@@ -8,6 +8,7 @@ use futures_util::FutureExt;
 use netlink_packet_core::{NetlinkBuffer, Parseable};
 use netlink_packet_route::neighbour::NeighbourMessage;
 use nix::errno::Errno;
+use nix::libc::{RTM_DELADDR, RTM_DELLINK, RTM_DELNEIGH, RTM_NEWADDR, RTM_NEWLINK, RTM_NEWNEIGH};
 use rtnetlink::MulticastGroup;
 use rtnetlink::sys::protocols::NETLINK_ROUTE;
 use rtnetlink::sys::{AsyncSocket, AsyncSocketExt, SocketAddr, TokioSocket};
@@ -17,13 +18,6 @@ use super::{Error, Snapshot};
 
 /// `NLMSG_HDRLEN` of `linux/netlink.h`.
 const HEADER: usize = 16;
-// linux/rtnetlink.h
-const RTM_NEWLINK: u16 = 16;
-const RTM_DELLINK: u16 = 17;
-const RTM_NEWADDR: u16 = 20;
-const RTM_DELADDR: u16 = 21;
-const RTM_NEWNEIGH: u16 = 28;
-const RTM_DELNEIGH: u16 = 29;
 /// From `RTM_NEWQDISC` to `RTM_GETTFILTER`: qdiscs, classes, filters.
 const TC: std::ops::RangeInclusive<u16> = 36..=46;
 

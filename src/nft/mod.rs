@@ -65,9 +65,9 @@ impl Table {
     }
 }
 
-/// The kernel's nf_tables, in the network namespace of the thread that opened it.
+/// The kernel's nf_tables, in the network namespace of the thread that first asks it.
 pub struct Nft {
-    /// None: there was none when it was last opened. The module may come later.
+    /// None: nobody has asked yet, or there was none. The module may come later.
     socket: Option<Socket>,
     bits: MarkBits,
     /// Whether somebody else may have changed the table since its rules were last looked at.
