@@ -20,8 +20,9 @@ use crate::status::{self, Identity};
 use crate::uplink::Uplink;
 use crate::{config, link, lock, nft};
 
-/// A poll, a report, and one that ends while its successor begins.
-const HTTP_THREADS: usize = 3;
+/// A poll and a report, what each of them has given up and still waits for a name server or a handshake, and who gives
+/// up.
+const HTTP_THREADS: usize = 5;
 /// Enough for TLS in a build without optimisation, too.
 const HTTP_STACK: usize = 512 * 1024;
 const HTTP_KEPT: Duration = Duration::from_hours(48);

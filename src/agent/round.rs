@@ -106,7 +106,9 @@ impl Agent {
         let changed = self.snapshot != snapshot;
         // The first look finds nothing changed.
         if !self.snapshot.own.is_empty() && !snapshot.has_way_of(&self.snapshot) {
-            self.uplink.moved();
+            // It reads the credential files again, which marks need not wait for.
+            let uplink = self.uplink.clone();
+            tokio::task::spawn_blocking(move || uplink.moved());
         }
         self.snapshot = snapshot;
         changed

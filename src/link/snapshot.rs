@@ -42,10 +42,20 @@ impl Snapshot {
             (Some(wan), Some(old)) => {
                 (wan.index, wan.up, &wan.addresses) == (old.index, old.up, &old.addresses)
             }
-            // An access point's way is that of its own address.
-            (None, None) => self.own == before.own,
+            // An access point's way is that of its own addresses, but for those that stay on a link.
+            (None, None) => {
+                let mut changed = self.own.symmetric_difference(&before.own);
+                changed.all(is_of_one_link)
+            }
             _ => false,
         }
+    }
+}
+
+fn is_of_one_link(address: &IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => address.is_link_local() || address.is_loopback(),
+        IpAddr::V6(address) => address.is_unicast_link_local() || address.is_loopback(),
     }
 }
 
@@ -336,5 +346,8 @@ mod tests {
         moved.own.insert("192.168.1.1".parse().unwrap());
         assert!(!moved.has_way_of(&Snapshot::default()));
         assert!(moved.has_way_of(&moved.clone()));
+        let mut more = moved.clone();
+        more.own.insert("fe80::1".parse().unwrap());
+        assert!(more.has_way_of(&moved));
     }
 }

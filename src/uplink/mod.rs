@@ -71,11 +71,13 @@ impl Uplink {
     /// firewall forget connections when a device goes, and then refuse what the backend sends, unseen by this side.
     pub fn moved(&self) {
         match self.reload() {
-            Ok(old) => old.shutdown(),
+            Ok(old) => {
+                old.shutdown();
+                self.moved.notify_waiters();
+            }
             // The calls then end by their limits.
             Err(error) => log::debug!("reading the credentials again: {error}"),
         }
-        self.moved.notify_waiters();
     }
 
     fn client(&self) -> Arc<Client> {

@@ -1,5 +1,7 @@
 //! The task that polls.
 
+use std::future::pending;
+use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -32,6 +34,8 @@ pub(super) struct Known {
     failed: bool,
     /// With the clock as it was then, the last poll failed, and may not once it is set.
     clock: Option<Setting>,
+    /// The backend said how long to wait.
+    told_to_wait: bool,
 }
 
 impl Uplink {
@@ -45,17 +49,22 @@ impl Uplink {
 
     /// Waits as long, or until what hindered the last poll may be over.
     pub(super) async fn wait_out(&self, pause: Duration, known: &mut Known) {
-        let Some(clock) = known.clock.take() else {
-            sleep(pause).await;
-            return;
+        let told_to_wait = mem::take(&mut known.told_to_wait);
+        let clock = known.clock.take();
+        let is_set = async {
+            match clock {
+                Some(clock) => clock.changed().await,
+                None => pending().await,
+            }
         };
         tokio::select! {
             () = sleep(pause) => {}
-            () = clock.changed() => {
+            () = is_set => {
                 log::info!("the clock was set: asking the backend again");
                 known.backoff.reset();
             }
-            () = self.moved.notified() => self.moves(known).await,
+            // Another way may lead past what refused the agent, such as a hotspot's page for a login.
+            () = self.moved.notified(), if !told_to_wait => self.moves(known).await,
         }
     }
 
@@ -97,6 +106,7 @@ impl Uplink {
             Ok(poll) => poll,
             Err(failure) => {
                 known.clock = passes_with_the_clock(&failure).then_some(clock);
+                known.told_to_wait = is_told_to_wait(&failure);
                 return self.failed(failure, known, news).await;
             }
         };
@@ -134,7 +144,7 @@ impl Uplink {
             }
         };
         self.all_is_well(Task::Poll);
-        if std::mem::take(&mut known.failed) {
+        if mem::take(&mut known.failed) {
             log::info!("the backend answers again");
             self.answers_again.notify_waiters();
             news.send(News::Trouble(None)).await.ok()?;
@@ -197,6 +207,17 @@ pub(super) fn passes_with_the_clock(failure: &Failure) -> bool {
             | Failure::Tls(_)
             | Failure::Unreachable {
                 retry_after: None,
+                ..
+            }
+    )
+}
+
+fn is_told_to_wait(failure: &Failure) -> bool {
+    matches!(
+        failure,
+        Failure::Gone
+            | Failure::Unreachable {
+                retry_after: Some(_),
                 ..
             }
     )

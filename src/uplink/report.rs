@@ -22,13 +22,18 @@ impl Uplink {
                 };
                 let sequence = status.sequence;
                 let client = self.client();
-                let failure = match blocking(move || client.report(&status)).await {
+                let used = client.clone();
+                let failure = match blocking(move || used.report(&status)).await {
                     Ok(()) => {
                         self.all_is_well(Task::Report);
                         break;
                     }
                     Err(failure) => failure,
                 };
+                // The way to the internet is another one, or the credentials are: this call was given up.
+                if !Arc::ptr_eq(&client, &self.client()) {
+                    continue;
+                }
                 let text = failure.to_string();
                 let level = self.level(Task::Report, &text);
                 if let Failure::ReportRefused(_) = failure {
