@@ -153,6 +153,19 @@ while read -r script; do
     promise "${script#"$WORK"/}" "$(head -c 30 "$script" | head -n 1)" 'sh that busybox reads' \
         busybox ash -n "$script"
 done < <(grep -rlE '^#!/bin/sh|^# shellcheck shell=' "$WORK/control" "$WORK/root" | sort)
+# OpenWrt's busybox is a smaller one than any here: its tr knows no classes, and it has none of these applets.
+ABSENT='base64|comm|diff|expand|fold|getopt|install|link|lsof|nl|nohup|nproc|od|paste|patch|pkill|printenv|realpath'
+ABSENT+='|sha1sum|shuf|split|stat|stty|tac|timeout|tty|unlink|usleep|watch|wget|who|whoami|xxd'
+absent() {
+    grep -rnIE -e '^[^#]*\btr\b[^|]*\[[:=]' \
+        -e "^([^#]*([|;&(]|\b(then|do|else|exec|if|until|while|!)))?[[:space:]]*($ABSENT)([[:space:]]|\$)" "$@"
+}
+printf '%s\n' 'echo A | tr -d x | tr "[:upper:]" a' 'true; stat -c %s file' 'true && timeout 3 true' > "$WORK/absent"
+promise 'what a router has not' "$(absent "$WORK/absent" | wc -l) of 3 lines" 'would be seen' \
+    equal "$(absent "$WORK/absent" | wc -l)" 3
+used=$(absent "$WORK/control" "$WORK/root")
+[ -z "$used" ] || note "$used"
+promise 'the scripts' "$(grep -c . <<< "$used") lines" 'none of that in them' equal "$used" ''
 # What they do on a router is said by its /lib/functions.sh.
 mkdir -p "$WORK/router/lib" "$WORK/no-router"
 echo 'default_postinst() { echo "postinst $*"; }; default_prerm() { echo "prerm $*"; return 3; }' \

@@ -6,9 +6,10 @@ qod_program_fits() {
 	[ "$(_qod_machine /usr/sbin/qod-agent)" = "$(_qod_machine /bin/busybox)" ]
 }
 
-# Word length and byte order, type of processor: what an ELF file says of them.
+# Word length and byte order, type of processor: what an ELF file says of them. The type is two bytes, of which a
+# processor with the other byte order has the telling one second.
 _qod_machine() { # FILE
-	[ ! -r "$1" ] || { dd bs=1 skip=4 count=2; dd bs=1 skip=12 count=1; } < "$1" 2> /dev/null
+	[ ! -r "$1" ] || { dd bs=1 skip=4 count=2; dd bs=1 skip=12 count=2; } < "$1" 2> /dev/null
 }
 
 qod_program_is_foreign() (
