@@ -36,6 +36,8 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 . scripts/lib/operator.sh
 # shellcheck source=scripts/lib/owner.sh
 . scripts/lib/owner.sh
+# shellcheck source=scripts/lib/agent.sh
+. scripts/lib/agent.sh
 # shellcheck source=scripts/lib/parcel.sh
 . scripts/lib/parcel.sh
 # shellcheck source=scripts/lib/versions.sh
@@ -79,13 +81,17 @@ beside=()
 end_all() {
     local status=$? each
     trap - EXIT
+    trap '' INT TERM
+    # All are told before one is waited for: whoever ends this script has little patience.
     for each in "${beside[@]}"; do
-        kill -- "-$each" 2> /dev/null && wait "$each" 2> /dev/null
+        kill -- "-$each" 2> /dev/null
     done
+    [ ${#beside[@]} = 0 ] || wait "${beside[@]}" 2> /dev/null
     rm -rf "$SAID"
     exit "$status"
 }
-# start NAME COMMAND…: in the background, as a group of processes, so that all of it can be ended.
+# start NAME COMMAND…: in the background, as a group of processes, so that all of it can be ended. A machine ends with
+# this script, also where that is killed.
 start() {
     local name=$1
     shift
@@ -117,7 +123,7 @@ if [ -z "${ARCH:-}" ]; then
     beside=()
     for each in "${!MACHINES[@]}"; do
         read -ra words <<< "${MACHINES[each]}"
-        start "$each" env ARCH="${words[0]}" PACKAGE="$(package_of "${words[0]}")" "$0" "${words[@]:1}"
+        start "$each" setpriv --pdeathsig TERM env ARCH="${words[0]}" PACKAGE="$(package_of "${words[0]}")" "$0" "${words[@]:1}"
     done
     failed=0
     for each in "${!MACHINES[@]}"; do
@@ -145,7 +151,8 @@ started=$SECONDS
 lab_up --machine yes --modem no
 finish() {
     local status=$?
-    [ "$status" = 0 ] || machine_diagnosis
+    # Who interrupts it does not wait for a console, which may have hung.
+    case $status in 0 | 130 | 143) ;; *) machine_diagnosis ;; esac
     (exit "$status")
     lab_down
 }

@@ -30,17 +30,15 @@ router_routes() {
     done
 }
 
-# router_install FOLDER: installs the packages that are in it, by the package manager that the router has. /tmp, with the
-# parcel in it, does not outlive a restart of the router.
+# router_install FOLDER: installs the packages that are in it, by the package manager that the router has; fails if none
+# is of its kind. /tmp, with the parcel in it, does not outlive a restart of the router.
 router_install() {
     cat << END
 [ -d /tmp/parcel ] || tar -xf /dev/vdb -C /tmp
 if command -v apk > /dev/null; then
-    set -- $1/*.apk
-    [ ! -e "\$1" ] || apk add --allow-untrusted "\$@"
+    apk add --allow-untrusted $1/*.apk
 else
-    set -- $1/*.ipk
-    [ ! -e "\$1" ] || opkg install "\$@"
+    opkg install $1/*.ipk
 fi
 END
 }
@@ -65,65 +63,22 @@ router_remove() {
     echo 'if command -v apk > /dev/null; then apk del qod-agent; else opkg remove qod-agent; fi'
 }
 
+# Whether the router has rpcd, which OpenWrt has with LuCI.
+router_has_rpcd() {
+    console '[ -x /etc/init.d/rpcd ]'
+}
+
 # What the agent could leave behind: tables, queues, files, links, orders for cron, objects on ubus. On a router
-# without tc, the devices say which queue they have.
+# without tc, the devices say which queue they have; their numbers are others after each restart of the network.
 router_state() {
     console "{ if command -v nft > /dev/null; then nft list tables; fi
-        if [ -x /sbin/tc ]; then /sbin/tc qdisc show; else ip link | grep -o '^[0-9]*: [^:]*\|qdisc [a-z_]*'; fi
+        if [ -x /sbin/tc ]; then /sbin/tc qdisc show
+        else ip link | sed -n 's/^[0-9]*: \([^:]*\):.* \(qdisc [a-z_]*\).*/\2 of \1/p'; fi
         find / -xdev ! -path '/tmp/*' ! -path '/overlay/*' ! -type d
         find / -xdev -path '*qod*' -type d
         find /tmp /var/run/ -path '*qod*' ! -path '/tmp/parcel*'
         cat /etc/crontabs/* 2> /dev/null
         ubus list; } | sort -u"
-}
-
-# The router's log of the agent's package from here on is what router_log prints.
-router_log_begins() {
-    LOG_FROM="qod-agent-test-$EPOCHREALTIME"
-    console "logger -t test $LOG_FROM"
-}
-
-# Without times and names.
-router_log() {
-    # A shell's own logread may be another one.
-    console '/sbin/logread -e qod-agent' | sed "1,/$LOG_FROM/d" | sed 's/^.* \(daemon\|user\)\.[a-z]* [^:]*: //'
-}
-
-# The last line with these words.
-router_said() { # WORDS
-    router_log | grep -F -- "$1" | tail -n 1
-}
-
-router_logged() { # WORDS
-    router_log | grep -qF -- "$1"
-}
-
-# The instances that procd has, and whether they run: "agent runs".
-instances() {
-    console "ubus call service list '{ \"name\": \"qod-agent\" }'" | jq -r '."qod-agent".instances // {} | to_entries
-        | map("\(.key) \(if .value.running then "runs" else "waits" end)") | join(", ")'
-}
-
-# agent_status EXPRESSION: of what the router says of its agent.
-agent_status() {
-    # What is no JSON says why there is none, on the console's log.
-    console qod-agent status --json | jq -r "$1" 2> /dev/null
-}
-
-session_state() {
-    agent_status ".sessions[] | select(.sessionId == \"$SESSION\") | .state"
-}
-
-session_is_active() {
-    [ "$(session_state)" = ACTIVE ]
-}
-
-warning() { # CODE: its message
-    agent_status ".warnings[] | select(.code == \"$1\") | .message"
-}
-
-has_warning() { # CODE WORDS
-    warning "$1" 2> /dev/null | grep -qF -- "$2"
 }
 
 # A new bootstrap token of the operator's, valid for so many seconds, where the router is told to look for it. The
@@ -132,15 +87,4 @@ bootstrap_token_is_given() { # SECONDS
     BOOTSTRAP=$(TOKEN=$ADMIN api POST "/admin/v1/agents/$AGENT/bootstrap" -d "{\"expiresIn\": $1}" \
         | jq -re .bootstrapToken) || die "no bootstrap token"
     console "(umask 077 && mkdir -p /etc/qod-agent && echo '$BOOTSTRAP' > /etc/qod-agent/bootstrap-token)"
-}
-
-# agent_warns CODE
-agent_warns() {
-    [ "$(agent_status "[.warnings[].code] | index(\"$1\") != null")" = true ]
-}
-
-# What the agent takes of the router's memory: all that is resident, and of it what is no file's.
-agent_memory() {
-    console "cat /proc/\$(pidof qod-agent)/status" \
-        | awk '$1 == "VmRSS:" || $1 == "RssAnon:" { printf "%s%s %s KiB", s++ ? ", " : "", substr($1, 1, length($1) - 1), $2 }'
 }

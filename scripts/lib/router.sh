@@ -141,7 +141,7 @@ END
 # router_initrd FILE: finds the disk, and goes on from there.
 router_initrd() {
     local file=$1 root modules=$KERNEL/lib/modules/$RELEASE module name
-    root=$(mktemp -d)
+    root=$file.root
     mkdir -p "$root"/{bin,dev,proc,sys,disk,modules}
     if [ -e "$KERNEL/root/bin/busybox" ]; then
         cp "$KERNEL/root/bin/busybox" "$root/bin/"

@@ -16,8 +16,9 @@ version_before() {
 versions_make() {
     local folder=$1 package=${PACKAGE:-} tree other foreign
     [ -n "$package" ] || package=$(find "$(package_folder "$ARCH")" -name '*.ipk' | sort | tail -n 1)
-    mkdir -p "$folder"
-    tree=$(mktemp -d)
+    # What a run leaves in WORK goes with it, however it ends.
+    tree=$WORK/version
+    mkdir -p "$folder" "$tree"
     VERSION=$(tar -xzOf "$package" ./control.tar.gz | tar -xzO ./control | sed -n 's/^Version: \(.*\)-r[0-9]*$/\1/p')
     BEFORE=$(version_before "$VERSION")
     case $ARCH in

@@ -49,7 +49,7 @@ within 60 agent_is_connected
 took=$(compute "$EPOCHREALTIME - $since")
 promise "the line is repaired: connected by itself" "$took s later" "at most 60 s" agent_is_connected
 # Of a router that nobody has provisioned the backend hears seldom.
-promise "time between two tries" "$took s at most" "no less than 25 s" at_least "$took" 25
+promise "time between two tries" "$took s at most" "no less than 20 s" at_least "$took" 20
 promise "what procd has of it" "$(instances)" "the agent in its place" equal "$(instances)" "agent runs"
 
 section "$ARCH: secrets"

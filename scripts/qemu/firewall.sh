@@ -20,7 +20,7 @@ fw4_rules() {
     console nft -s list table inet fw4
 }
 warnings() {
-    console qod-agent status --json | jq -r '[.warnings[].code] | sort | join(" ")' 2> /dev/null
+    agent_status '[.warnings[].code] | sort | join(" ")'
 }
 
 # under_flow WHAT SECONDS COMMAND: types it, and gives its effects so long to end. They are between the times BEGAN

@@ -52,7 +52,7 @@ for each in 'nf_tables:fail:kmod-nft-core' 'HTB:warn:kmod-sched-core' 'TBF:warn:
     promise "ubus call qod-agent check: $name" "$(cut -d ' ' -f 1,2 <<< "${said:-no line}")" "$verdict missing …: install $package" \
         grep -q "^$verdict missing .*: install $package" <<< "$said"
 done
-agent_is_connected
+within 30 agent_is_connected
 promise "the operator sees it" "$(operator_sees connected)" "connected" agent_is_connected
 
 section "$ARCH: nf_tables is there again, HTB and TBF are not"

@@ -5,10 +5,10 @@
 section "$ARCH: queues"
 # From the status, as long as there is one: every warning about queues, and who has the root.
 queue_warnings() {
-    console qod-agent status --json | jq -r '[.warnings[].code | select(test("QUEUE|QDISC"))] | sort | join(" ")' 2> /dev/null
+    agent_status '[.warnings[].code | select(test("QUEUE|QDISC"))] | sort | join(" ")'
 }
 queue_root() {
-    console qod-agent status --json | jq -r '[.queues[] | "\(.kind) of \(.owner)"] | join(", ")' 2> /dev/null
+    agent_status '[.queues[] | "\(.kind) of \(.owner)"] | join(", ")'
 }
 root_is() {
     equal "$(queue_root)" "$1"

@@ -5,8 +5,10 @@
 section "$ARCH: the package is removed, under a session"
 # Else it would say nothing that nothing differs afterwards.
 router_state > "$WORK/state-installed"
-for each in 'table:^table .* qod' 'queue:^qdisc .* 71d: .*root' 'file:^/usr/sbin/qod-agent$' \
-    'link:^/etc/rc.d/S[0-9]*qod-agent$' 'folder:^/var/run/qod-agent$' 'object:^qod-agent$'; do
+objects=()
+! router_has_rpcd || objects=('object:^qod-agent$')
+for each in 'table:^table .* qod' 'queue:^qdisc .* 71d: .*root\|^qdisc htb of ' 'file:^/usr/sbin/qod-agent$' \
+    'link:^/etc/rc.d/S[0-9]*qod-agent$' 'folder:^/var/run/qod-agent$' "${objects[@]}"; do
     found=$(diff "$WORK/state-before" "$WORK/state-installed" | sed -n 's/^> //p' | grep -m 1 -e "${each#*:}")
     promise "before it: the agent's ${each%%:*}" "$(cut -d ' ' -f 1-3 <<< "${found:-none}")" there [ -n "$found" ]
 done

@@ -14,13 +14,14 @@ promise "GET /qod/v0/sessions/{id}" "$(session_status "$SESSION")" "AVAILABLE wi
 observe during
 expect_dscps during "$EF"
 
-# agent_says COMMAND EXPRESSION: of this session in the status that COMMAND prints on the router.
-agent_says() {
-    console "$1" > "$WORK/status.json" \
-        && jq -r --arg id "$SESSION" "[.sessions[] | select(.sessionId == \$id)][0] | $2" "$WORK/status.json"
-}
 # Twenty for each of the two families.
-for from in 'qod-agent status --json' 'ubus call qod-agent status'; do
+asked=('qod-agent status --json')
+if router_has_rpcd; then
+    asked+=('ubus call qod-agent status')
+else
+    note "this image has no rpcd, without which ubus knows no agent"
+fi
+for from in "${asked[@]}"; do
     said=$(agent_says "$from" '"\(.state), \(.upstream.packets) up, \(.downstream.packets) down"')
     promise "$from" "${said:-no answer}" "ACTIVE, as captured" \
         equal "$said" "ACTIVE, $((2 * PROBES)) up, $((2 * PROBES)) down"

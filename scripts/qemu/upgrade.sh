@@ -153,7 +153,7 @@ section "$ARCH: the flow, from the first of these packages to the last"
 total=
 for way in "up 4" "down 4" "up 6" "down 6"; do
     said=$(stream_unmarked upgrade "$way")
-    promise "unmarked packets of the phone, $way" "${said%%,*}" "0" equal "${said%% *}" 0
+    promise "unmarked packets of the phone, $way" "${said%%,*}" "0 of some" grep -q '^0 of [1-9]' <<< "$said"
     # Where the emulated router has stood still, not the phone.
     note "the longest pause between two of them $(stream_way upgrade "$way" \
         | awk 'NR > 1 && $1 - last > most { most = $1 - last } { last = $1 } END { printf "%.3f s", most }')"
