@@ -140,6 +140,7 @@ build_programs || die "the build failed"
 
 for each in "${SCENARIOS[@]}"; do
     [ -f "scripts/qemu/$each.sh" ] || die "there is no scripts/qemu/$each.sh"
+    bash -n "scripts/qemu/$each.sh" || die "scripts/qemu/$each.sh is not bash"
 done
 if [ -n "${PACKAGE:-}" ]; then
     [ -r "$PACKAGE" ] || die "there is no $PACKAGE"
