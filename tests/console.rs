@@ -44,8 +44,9 @@ impl Machine {
         let listener = UnixListener::bind(folder.path().join("console")).unwrap();
         let pty = openpty(None, None).unwrap();
         let slave = |fd: &OwnedFd| fd.try_clone().unwrap();
-        let child = Command::new("setsid")
-            .args(["--ctty", "--wait"])
+        // A script that runs this in its background has SIGINT ignored, and the shell would hand that on.
+        let child = Command::new("env")
+            .args(["--default-signal=INT", "setsid", "--ctty", "--wait"])
             .args(program)
             .env("PS1", "root@OpenWrt:/# ")
             .stdin(slave(&pty.slave))
