@@ -305,8 +305,8 @@ fn foreign_bits_of_the_mark_stay() {
         table inet foreign {
             chain after {
                 type filter hook postrouting priority 0
-                meta mark 0xee000105 counter comment \"both\"
-                meta mark 0x80000105 counter comment \"foreign\"
+                udp dport 33001 meta mark 0xee000105 counter comment \"both\"
+                udp dport 33001 meta mark 0x80000105 counter comment \"foreign\"
             }
         }",
     );
