@@ -337,21 +337,27 @@ impl Agent {
 
     fn tick(&mut self) {
         let now = Instant::now();
+        let due = now >= self.retry;
         self.pending.ruleset = true;
         if now >= self.next_report {
             self.pending.report = true;
-            // Not between: a kernel that lacks it is not to wake up for that alone.
-            self.pending.queues |= self.troubles.has_incomplete_queues();
-            self.queues.look_again();
+            // Not between: a kernel that lacks it is not to wake up for that alone. And not with every report: the
+            // kernel asks for the module each time, and all else waits for that.
+            if due && self.troubles.has_incomplete_queues() {
+                self.retry = now + RETRY;
+                self.pending.queues = true;
+                self.queues.look_again();
+            }
         }
         // Who is waited for no longer is looked for once more first.
         self.pending.neighbours |= self
             .devices
             .deadline()
             .is_some_and(|end| end <= clock::now());
-        if self.wants_retry() && now >= self.retry {
+        if due && self.wants_retry() {
             self.retry = now + RETRY;
             self.pending.queues = true;
+            self.queues.look_again();
             self.pending.neighbours = true;
             self.devices.ask_again();
             self.pending.links |= self.troubles.links.is_some();
