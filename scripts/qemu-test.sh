@@ -106,9 +106,6 @@ build_packages() {
     (vm_kernel "$PWD/target/vm" && router_from_packages "$PWD/target/vm") \
         && package_build x86_64 && package_build aarch64
 }
-package_of() {
-    find "$(package_folder "$1")" -name '*.ipk' | sort | tail -n 1
-}
 if [ -z "${ARCH:-}" ]; then
     [ -z "${PACKAGE:-}" ] || die "PACKAGE is for one architecture: which one, ARCH must say"
     SAID=$(mktemp -d)

@@ -54,13 +54,9 @@ warning() { # CODE: its message
     agent_status ".warnings[] | select(.code == \"$1\") | .message"
 }
 
+# Any with that code, if there are no words.
 has_warning() { # CODE WORDS
     warning "$1" 2> /dev/null | grep -qF -- "$2"
-}
-
-# agent_warns CODE
-agent_warns() {
-    [ "$(agent_status "[.warnings[].code] | index(\"$1\") != null")" = true ]
 }
 
 # What the agent takes of the router's memory: all that is resident, and of it what is no file's.

@@ -20,6 +20,12 @@ package_folder() {
     echo "target/openwrt/$(package_architecture "$1")"
 }
 
+# The package for ARCH: PACKAGE, or by name the last of those that were built.
+package_of() {
+    [ -z "${PACKAGE:-}" ] || { echo "$PACKAGE"; return; }
+    find "$(package_folder "$1")" -name '*.ipk' | sort | tail -n 1
+}
+
 # parcel_make: sets PARCEL. On the machine, `tar -xf /dev/vdb -C /tmp` makes /tmp/parcel of it: the package, the
 # kernel modules' packages in kmods/, the backend's ca.pem, and the agent's token.
 parcel_make() {

@@ -14,8 +14,8 @@ version_before() {
 # versions_make FOLDER: FOLDER/before.ipk, foreign.ipk, which is of that version too but for another processor, and
 # cut.ipk, a download of the package to be tested that has ended early. Sets VERSION, of the package to be tested, and BEFORE.
 versions_make() {
-    local folder=$1 package=${PACKAGE:-} tree other foreign
-    [ -n "$package" ] || package=$(find "$(package_folder "$ARCH")" -name '*.ipk' | sort | tail -n 1)
+    local folder=$1 package tree other foreign
+    package=$(package_of "$ARCH")
     # What a run leaves in WORK goes with it, however it ends.
     tree=$WORK/version
     mkdir -p "$folder" "$tree"

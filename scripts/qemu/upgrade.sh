@@ -103,7 +103,7 @@ replaced() {
 
 section "$ARCH: packages that do not fit"
 V=/tmp/parcel/versions
-NEW=/tmp/parcel/$(basename "${PACKAGE:-$(find "$(package_folder "$ARCH")" -name '*.ipk' | sort | tail -n 1)}")
+NEW=/tmp/parcel/$(basename "$(package_of "$ARCH")")
 console "tar -xf /dev/vdb -C /tmp parcel/versions parcel/${NEW##*/} && uci set qod-agent.main.max_sessions=77 \
     && uci commit qod-agent && reload_config" || die "the packages cannot be read"
 console_within 20 "grep -q '\"maxSessions\": *77' /var/run/qod-agent/config.json" || die "the settings are not taken"
