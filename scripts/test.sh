@@ -56,11 +56,11 @@ done
 # What depends on time is ahead of all else.
 tests_ahead() {
     local NICENESS=-10
-    # Emulated machines and builds run beside them, and the kernel itself is slow then.
-    local -x QOD_LAB_PATIENCE=${QOD_LAB_PATIENCE:-3}
     run_tests "$QOD_TESTS" "$@"
 }
 LABORATORY='tests/lab_works\.rs'
+# Whose limits are how soon the agent acts, which a kernel that others keep busy does not let it.
+PROMPT='tests/(adoption|foreign)\.rs'
 # Tests against the kernel that wait for minutes, and measure no delays.
 WAITING='tests/(answers|churn|devices|idle)\.rs'
 waiting() {
@@ -86,22 +86,29 @@ lints() {
     step 'cargo clippy' cargo clippy --locked --workspace --all-targets -- -D warnings
     step 'examples in the documentation' cargo test --locked --workspace --doc
     # Each program by itself: the workspace would lend it the features that another needs.
-    step 'the agent alone' cargo check --locked --bin qod-agent
+    # Where the package is built, that is the agent by itself.
+    [ "$EMULATION" = true ] || step 'the agent alone' cargo check --locked --bin qod-agent
     step 'the backend alone' cargo check --locked -p qod-backend
 }
 
+if reason=$(can_make_namespaces 2>&1); then
+    NAMESPACES=true
+    # Alone: its flood fills the queues of packets that all namespaces share.
+    step 'the laboratory' tests_ahead "$LABORATORY" '' --test-threads 1
+    step 'tests of promptness' tests_ahead "$PROMPT" ''
+else
+    NAMESPACES=false
+fi
 # The kernel's own threads, on which the tests depend, are not nice: what works hard has to be.
 [ "$EMULATION" = false ] || lane 'emulation' 0 emulation
 lane 'backend' 5 backend
 lane 'lints' 10 lints
 # Some are limits of time.
 step 'unit tests' tests_ahead '.*' '(backend/)?tests/.*'
-if reason=$(can_make_namespaces 2>&1); then
-    # Alone: its flood fills the queues of packets that all namespaces share.
-    step 'the laboratory' tests_ahead "$LABORATORY" '' --test-threads 1
+if [ "$NAMESPACES" = true ]; then
     lane 'waiting' 0 waiting
     step "the subset of OpenWrt's user land" as_root tests/openwrt/test.sh
-    step 'tests against the kernel' tests_ahead 'tests/.*' "$LABORATORY|$WAITING"
+    step 'tests against the kernel' tests_ahead 'tests/.*' "$LABORATORY|$PROMPT|$WAITING"
     # A test that needs what some kernels lack is #[ignore]d in a module needs_<what>; with a kernel
     # that has it, it runs here, else it is named below.
     kernel=$(as_root "$QOD_LAB" kernel)
